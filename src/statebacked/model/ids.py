@@ -1,0 +1,58 @@
+"""Identifiers: what each one names, its grammar, and the functions that parse the ones users choose."""
+
+import re
+from typing import Final, NamedTuple, NewType
+
+from statebacked.model.errors import InvalidName
+
+OrgId = NewType("OrgId", str)  # org_<22 base64url characters>
+UserId = NewType("UserId", str)  # usr_…
+KeyId = NewType("KeyId", str)  # sbk_…
+VersionId = NewType("VersionId", str)  # ver_…
+MachineName = NewType("MachineName", str)
+InstanceName = NewType("InstanceName", str)
+InstanceId = NewType("InstanceId", str)  # one life of an instance name: ins_…
+EnvelopeId = NewType("EnvelopeId", str)
+ServiceId = NewType("ServiceId", str)  # xstate's id of an invoked or spawned child; ids repeat, runs do not
+SendId = NewType("SendId", str)  # the machine's own name of a delayed send; names repeat, keys do not
+RowKey = NewType("RowKey", str)  # names a timer or message row within its instance: "<seq>.<n>"
+Seq = NewType("Seq", int)  # position of a transition in one instance's history, from 1
+Epoch = NewType("Epoch", int)  # fencing number of the lease under which an owner writes
+ActivationNumber = NewType("ActivationNumber", int)  # issued at each load by a process, never reused in it
+Instant = NewType("Instant", int)  # wall clock, milliseconds since the Unix epoch
+Monotonic = NewType("Monotonic", int)  # monotonic clock, milliseconds since an arbitrary start
+
+SHARD_COUNT: Final = 256
+
+
+class InstanceKey(NamedTuple):
+    """The public address of an instance. Names are unique within their machine and org."""
+
+    org: OrgId
+    machine: MachineName
+    name: InstanceName
+
+
+class ServiceRun(NamedTuple):
+    """One run of an ephemeral service: its xstate id and the seq of the transition that started it."""
+
+    id: ServiceId
+    seq: Seq
+
+
+_MACHINE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_INSTANCE_NAME = re.compile(r"[A-Za-z0-9_.|@:+~-]{1,128}")
+
+
+def parse_machine_name(text: str) -> MachineName:
+    """A machine (or index) name. Raises InvalidName."""
+    if not _MACHINE_NAME.fullmatch(text):
+        raise InvalidName("a machine name is 1 to 128 characters of A-Z, a-z, 0-9, '_' and '-'")
+    return MachineName(text)
+
+
+def parse_instance_name(text: str) -> InstanceName:
+    """An instance name, already percent-decoded once. Raises InvalidName."""
+    if not _INSTANCE_NAME.fullmatch(text) or text in {".", ".."}:
+        raise InvalidName("an instance name is 1 to 128 characters of A-Z, a-z, 0-9 and _-.|@:+~")
+    return InstanceName(text)

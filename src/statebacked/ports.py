@@ -1,0 +1,243 @@
+"""What the engine needs from outside, as protocols. Adapters live in store/ and runtime/.
+
+Every method that takes or returns rows is one transaction. Unless a docstring says otherwise, an
+infrastructure failure raises StoreFailed: what was asked may or may not have happened.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from statebacked.model.ids import (
+    ActivationNumber,
+    EnvelopeId,
+    Epoch,
+    InstanceId,
+    InstanceKey,
+    Instant,
+    KeyId,
+    MachineName,
+    OrgId,
+    Seq,
+    ServiceRun,
+    UserId,
+    VersionId,
+)
+from statebacked.model.machine import (
+    InstanceSummary,
+    Key,
+    Machine,
+    Membership,
+    Org,
+    Session,
+    Upload,
+    Version,
+)
+from statebacked.model.values import (
+    Commit,
+    DueTimer,
+    Envelope,
+    InstanceRecord,
+    Json,
+    Now,
+    Outcome,
+    Transition,
+    WorkerSignal,
+)
+
+
+class StoreFailed(Exception):
+    """The store failed; whether the operation took place is unknown."""
+
+
+class Clock(Protocol):
+    def now(self) -> Now: ...
+
+
+class Ids(Protocol):
+    def new(self, prefix: str) -> str:
+        """A fresh id: prefix, "_", 22 characters of base64url (16 random bytes)."""
+
+
+# --- instances -----------------------------------------------------------------------------------
+
+
+class Store(Protocol):
+    """Durable instances. One owner at a time writes; anyone reads what is durable."""
+
+    async def acquire(self, owner: str) -> Epoch:
+        """Take every shard, with an epoch above all before; writes under an older one are fenced."""
+
+    def commit(self, commit: Commit) -> Awaitable[Outcome]:
+        """Make the write-set durable at once or not at all (see Commit). When the awaitable gives COMMITTED
+        it survives kill -9 and power loss. Never runs user code; order of calls is order of commits."""
+
+    async def load(self, key: InstanceKey) -> InstanceRecord | None:
+        """The newest durable state of an instance."""
+
+    async def find_transition(self, instance: InstanceId, event_id: EnvelopeId) -> Seq | None:
+        """Where in the history the envelope of that id stands."""
+
+    async def due_timers(self, until: Instant, limit: int) -> list[DueTimer]:
+        """Timer rows whose `fire_at` is at most `until`, earliest first (ties in the order of setting).
+        Dead letters and rows of paused instances are left out."""
+
+    async def undelivered(self, limit: int) -> list[InstanceKey]:
+        """Instances that hold messages of their own, not consumed."""
+
+    async def list_instances(
+        self, org: OrgId, machine: MachineName, *, after: str, limit: int
+    ) -> list[InstanceSummary]:
+        """By name, the first `limit` with a name above `after` ("" for the first page)."""
+
+    async def list_transitions(self, key: InstanceKey, *, after: Seq, limit: int) -> list[Transition]:
+        """Oldest first, the first `limit` with a seq above `after`."""
+
+
+# --- the catalogue -------------------------------------------------------------------------------
+
+
+class Catalogue(Protocol):
+    """Orgs, keys, sessions, machines and their versions: everything that is not an instance."""
+
+    async def create_org(self, org: Org, admin: UserId) -> None:
+        """A new org with its first admin."""
+
+    async def find_org(self, org: OrgId) -> Org | None: ...
+
+    async def list_memberships(self, user: UserId) -> list[Membership]:
+        """Oldest org first."""
+
+    async def add_session(self, session: Session) -> None: ...
+
+    async def find_session(self, token_sha256: bytes) -> Session | None: ...
+
+    async def add_key(self, key: Key) -> None:
+        """Raises the org's auth_revision."""
+
+    async def find_key(self, key: KeyId) -> Key | None: ...
+
+    async def list_keys(self, org: OrgId, *, after: str, limit: int) -> list[Key]:
+        """By id."""
+
+    async def delete_key(self, org: OrgId, key: KeyId) -> bool:
+        """False when that org has no such key. Raises the org's auth_revision."""
+
+    async def create_machine(self, machine: Machine) -> bool:
+        """False when the name is taken."""
+
+    async def find_machine(self, org: OrgId, machine: MachineName) -> Machine | None: ...
+
+    async def list_machines(self, org: OrgId, *, after: str, limit: int) -> list[Machine]:
+        """By name."""
+
+    async def add_upload(self, upload: Upload, now: Instant) -> bool:
+        """False when the org has UPLOADS_PENDING_MAX pending ones. Sweeps those created over an hour ago."""
+
+    async def find_upload(self, version: VersionId) -> Upload | None: ...
+
+    async def put_bundle(self, version: VersionId, bundle: bytes) -> bool:
+        """Give a pending upload its (unzipped) bundle; the last one counts. False once finalized."""
+
+    async def finalize(self, version: Version, bundle: bytes, *, make_current: bool) -> bool:
+        """Turn the upload into a version, once; False when it was finalized before."""
+
+    async def find_version(self, org: OrgId, machine: MachineName, version: VersionId) -> Version | None: ...
+
+    async def list_versions(
+        self, org: OrgId, machine: MachineName, *, after: str, limit: int
+    ) -> list[Version]:
+        """In order of creation; `after` is the id of the last one seen."""
+
+    async def load_bundle(self, version: VersionId) -> bytes:
+        """The code of a finalized version. Raises KeyError when there is none."""
+
+    async def get_meta(self, name: str) -> bytes | None:
+        """A small named value of the server itself (the master key's fingerprint)."""
+
+    async def put_meta(self, name: str, value: bytes) -> None: ...
+
+
+# --- machines: where user code runs --------------------------------------------------------------
+
+
+class Code(NamedTuple):
+    """One version of one org's machine code: what a worker process is dedicated to."""
+
+    org: OrgId
+    machine: MachineName
+    version: VersionId
+    xstate: str  # exact version, or "inlined-4" / "inlined-5"
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A durable state, from which a worker that lacks it resumes."""
+
+    seq: Seq
+    snapshot: Json
+    context: Json
+
+
+LoadSaved = Callable[[], Awaitable[Saved]]
+
+
+class Attached(Protocol):
+    """One activation in a worker. Answers come to `receive` on the event loop, in the worker's order.
+
+    No method waits or raises for what happens in the worker: a worker that dies says WorkerLost, once,
+    and the next compute runs in a fresh one.
+    """
+
+    def compute(self, number: int, seq: Seq, envelopes: Sequence[Envelope], load: LoadSaved) -> None:
+        """Authorise and compute on the state of `seq` (0: not yet created). Answer: Stepped or Refused.
+        `load` is called when the worker lacks that state; if it fails the activation hears WorkerLost."""
+
+    def perform(self, seq: Seq) -> None:
+        """seq is durable: run its effects. Answer: Performed."""
+
+    def stop(self, services: Sequence[ServiceRun]) -> None:
+        """Stop these runs; nothing of theirs is heard afterwards but what is already under way."""
+
+    def close(self) -> None:
+        """Forget the live state, held effects and services. A later compute starts from a saved state."""
+
+    async def may_read(self, seq: Seq, auths: Sequence[Json]) -> Sequence[bool] | None:
+        """allowRead on exactly the state of seq, for each authContext. None when the worker lacks that seq.
+        Raises WorkerGone when the process died under it."""
+
+
+class WorkerGone(Exception):
+    """The worker died under a call that changes nothing; `reason` is fit for the machine's owner."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Validated(NamedTuple):
+    """What a throw-away sandbox found a bundle to be. `xstate` is stored with the version."""
+
+    xstate: str
+
+
+class Machines(Protocol):
+    """Sandboxed workers, at least one process per (org, version)."""
+
+    def attach(
+        self,
+        code: Code,
+        key: InstanceKey,
+        instance: InstanceId,
+        activation: ActivationNumber,
+        receive: Callable[[WorkerSignal], None],
+    ) -> Attached:
+        """Costs nothing until the first compute."""
+
+    async def may_read(
+        self, code: Code, key: InstanceKey, saved: Saved, auths: Sequence[Json]
+    ) -> Sequence[bool]:
+        """allowRead on a saved state of an instance that is not activated. Raises WorkerGone."""
+
+    async def validate(self, bundle: bytes, xstate_hint: str | None) -> Validated:
+        """Load a bundle in a throw-away process. Raises InvalidMachine with the whole reason."""

@@ -1,0 +1,56 @@
+// One interface over both majors of xstate. An adapter computes without performing (the recorder), and performs
+// only what the host has confirmed to be durable. Everything above this file is the same for both.
+
+/** The outcome of one macrostep, computed and not performed. */
+export interface Computed {
+  changed: boolean; // a transition was selected, or there is something to perform
+  value: unknown;
+  tags: string[];
+  done: boolean;
+  /** What resumes this state, context left out. JSON. */
+  snapshot: unknown;
+  context: unknown;
+  /** Ordered timer operations of the root machine. */
+  timers: (["set", sendId: string, delayMs: number, event: unknown] | ["cancel", sendId: string])[];
+  /** Undelayed events that the machine sends itself as data, in order. */
+  sends: unknown[];
+  starts: string[];
+  stops: string[];
+  hasEffects: boolean;
+}
+
+/** What performing, or a running service, tells the worker loop. `service` null: the machine's own action. */
+export interface Outlet {
+  sent(event: unknown, service: string | null, ends: boolean): void;
+}
+
+/** One live instance of a machine: one durable state, and at most one computed step above it. */
+export interface Instance {
+  /** The state and context that an authorizer sees: null before creation. */
+  current(): { value: unknown; context: unknown } | null;
+  /** Compute the initial state. Throws what user code throws. */
+  initialize(context: unknown): Computed;
+  /** Resume a durable state. Its services are gone; their error events come as `failed`. */
+  restore(snapshot: unknown, context: unknown): void;
+  /** Compute the macrostep of an event. On a throw the instance must not be used again. */
+  transition(event: unknown): Computed;
+  /** The error event of a service, in this major's words. */
+  serviceError(id: string, error: unknown): { type: string };
+  /** The computed step is durable: it becomes the state. Does not perform. */
+  confirm(): void;
+  /** Perform the confirmed step's effects, in order; `position` tells how many of its sends came before an effect. */
+  perform(position: (after: number) => void): void;
+  stop(id: string): void;
+  /** Stop everything, forget everything. */
+  dispose(): void;
+  /** No service is alive: the context may be replaced by what its JSON gives back. */
+  canonicalise(context: unknown): void;
+  hasServices(): boolean;
+}
+
+export interface Adapter {
+  readonly major: 4 | 5;
+  /** Does this default export belong to this major? Its reason when it is no usable machine. */
+  check(machine: unknown): string | null;
+  instantiate(machine: unknown, name: string, outlet: Outlet): Instance;
+}
