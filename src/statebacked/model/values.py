@@ -86,7 +86,7 @@ class Envelope:
     """One event on its way to one instance. A reply, when one is wanted, goes to the envelope's id.
 
     `auth` is the authContext to judge it by; None means that it is not authorised (timers, its own sends,
-    services). `attempts` counts refused deliveries of its row; `losses` counts workers that died computing it.
+    services). `attempts` counts refused deliveries of its row; `losses` workers that died computing it.
     """
 
     id: EnvelopeId
