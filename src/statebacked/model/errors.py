@@ -20,8 +20,11 @@ StateBackedError            code, status, message
 ├── Conflict                409 conflict
 │   ├── InvalidState        409 invalid-state
 │   └── AlreadyFinalized    409 already-finalized
+├── MethodNotAllowed        405 method-not-allowed
+├── Misdirected             421 misdirected: the Host header names another server
 ├── TooLarge                413 body-too-large
-│   └── BundleTooLarge      413 bundle-too-large
+│   ├── BundleTooLarge      413 bundle-too-large
+│   └── HeadersTooLarge     431 headers-too-large
 ├── RateLimited             429 rate-limited
 ├── MachineRefusal          the code and status that the machine's refusal carries
 └── Unavailable             503 unavailable: nothing happened, safe to retry
@@ -125,6 +128,16 @@ class AlreadyFinalized(Conflict):
     code = "already-finalized"
 
 
+class MethodNotAllowed(StateBackedError):
+    code = "method-not-allowed"
+    status = 405
+
+
+class Misdirected(StateBackedError):
+    code = "misdirected"
+    status = 421
+
+
 class TooLarge(StateBackedError):
     code = "body-too-large"
     status = 413
@@ -132,6 +145,11 @@ class TooLarge(StateBackedError):
 
 class BundleTooLarge(TooLarge):
     code = "bundle-too-large"
+
+
+class HeadersTooLarge(TooLarge):
+    code = "headers-too-large"
+    status = 431
 
 
 class RateLimited(StateBackedError):
