@@ -4,9 +4,10 @@ JSON that belongs to users (contexts, events, snapshots) travels as `Json`: UTF-
 JSON value, made and read by the worker, stored and sent as they are, never parsed on the way.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple, NewType
+
+from msgspec import Struct
 
 from statebacked.model.ids import (
     ActivationNumber,
@@ -37,30 +38,26 @@ class Now(NamedTuple):
 # --- envelopes: one event on its way to one instance --------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Initialize:
+class Initialize(Struct, frozen=True, gc=False):
     """Create the instance. `context` is the caller's object, or None."""
 
     context: Json | None
 
 
-@dataclass(frozen=True, slots=True)
-class External:
+class External(Struct, frozen=True, gc=False):
     """An event from a client, a timer or a message: a JSON object with a string `type`."""
 
     event: Json
 
 
-@dataclass(frozen=True, slots=True)
-class Internal:
+class Internal(Struct, frozen=True, gc=False):
     """An event that running machine code sent. The worker still holds the very object under `token`."""
 
     event: Json
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceFailed:
+class ServiceFailed(Struct, frozen=True, gc=False):
     """Made by the core: the service was lost, stopped, or its result refused. The worker words the event."""
 
     code: str
@@ -81,8 +78,7 @@ class Cause(NamedTuple):
     key: RowKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
+class Envelope(Struct, frozen=True, kw_only=True, gc=False):
     """One event on its way to one instance. A reply, when one is wanted, goes to the envelope's id.
 
     `auth` is the authContext to judge it by; None means that it is not authorised (timers, its own sends,
@@ -104,8 +100,7 @@ class Envelope:
 # --- a step: what the machine decided for one envelope, computed and not yet performed -----------
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(Struct, frozen=True, gc=False):
     """A delayed send of the machine to itself (`after` included). `delay_ms` is finite and >= 0."""
 
     send_id: SendId
@@ -113,15 +108,13 @@ class SetTimer:
     event: Json
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTimer:
+class CancelTimer(Struct, frozen=True, gc=False):
     """Cancels the newest pending timer of that send id, or nothing."""
 
     send_id: SendId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True, gc=False):
     """All transitions that one envelope causes. With `changed` false no transition was selected and every
     other field is empty.
 
@@ -146,8 +139,7 @@ class Step:
     has_effects: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateView:
+class StateView(Struct, frozen=True, kw_only=True, gc=False):
     """What readers may see of one seq. `public` is None when the context has no `public`."""
 
     seq: Seq
@@ -161,8 +153,7 @@ class StateView:
 # --- durable rows --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timer:
+class Timer(Struct, frozen=True, kw_only=True, gc=False):
     """A durable delay. `key` is unique in its instance and rises in the order of setting."""
 
     key: RowKey
@@ -179,16 +170,14 @@ class PendingTimer(NamedTuple):
     due: Instant
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(Struct, frozen=True, kw_only=True, gc=False):
     """An undelayed event that the machine sends itself, delivered next and exactly once."""
 
     key: RowKey
     event: Json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Transition(Struct, frozen=True, kw_only=True, gc=False):
     """One row of history. `actor` says who caused it: the authContext for a client's event."""
 
     seq: Seq
@@ -202,8 +191,7 @@ class Transition:
     version: VersionId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Birth:
+class Birth(Struct, frozen=True, kw_only=True, gc=False):
     """What a first commit writes besides the head: the instance's identity."""
 
     key: InstanceKey
@@ -211,8 +199,7 @@ class Birth:
     created_at: Instant
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(Struct, frozen=True, kw_only=True, gc=False):
     """The newest durable state. `context` None: unchanged, keep the stored one."""
 
     view: StateView
@@ -220,8 +207,7 @@ class Head:
     context: Json | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
+class Rejection(Struct, frozen=True, kw_only=True, gc=False):
     """A delivery of a timer or message row failed: keep it with one attempt more, retried at `retry_at`
     (wall time), or as a dead letter when `retry_at` is None."""
 
@@ -232,8 +218,7 @@ class Rejection:
     at: Instant
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
+class Commit(Struct, frozen=True, kw_only=True, gc=False):
     """The whole write-set of one decision, durable at once or not at all.
 
     It applies only if the lease's epoch is `epoch`, the instance's seq is `base` (absent, with `birth`)
@@ -264,8 +249,7 @@ class Outcome(Enum):
     NAME_TAKEN = "name-taken"  # birth of a name that exists
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceRecord:
+class InstanceRecord(Struct, frozen=True, kw_only=True, gc=False):
     """An instance as the store holds it. `timers` in the order of setting, dead letters left out."""
 
     id: InstanceId
@@ -281,8 +265,7 @@ class InstanceRecord:
     messages: tuple[Message, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DueTimer:
+class DueTimer(Struct, frozen=True, kw_only=True, gc=False):
     """A timer row that is due, with the address to deliver it to."""
 
     instance: InstanceId
@@ -295,16 +278,14 @@ class DueTimer:
 # --- what comes from a worker --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Stepped:
+class Stepped(Struct, frozen=True, gc=False):
     """The worker's answer to compute number `number`: a step for each of its first envelopes."""
 
     number: int
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True, gc=False):
     """The answer to a compute: the event never happened. `code` is a key of errors.REFUSAL_STATUS."""
 
     number: int
@@ -312,8 +293,7 @@ class Refused:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class Sent(Struct, frozen=True, kw_only=True, gc=False):
     """An event that machine code sent to its own instance while it was performed.
 
     `after` says how many of the step's own `sends` come before it, so that the order of sending is kept.
@@ -326,8 +306,7 @@ class Sent:
     ends_service: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Performed:
+class Performed(Struct, frozen=True, gc=False):
     """The worker has run the effects of seq, and this is what they sent synchronously.
 
     A service that failed to start is in `sent` with `ends_service`.
@@ -337,15 +316,13 @@ class Performed:
     sent: tuple[Sent, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Chattered:
+class Chattered(Struct, frozen=True, gc=False):
     """A running service sent an event to its instance, later than its start."""
 
     sent: Sent
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLost:
+class WorkerLost(Struct, frozen=True, gc=False):
     """The worker process is gone, and every service and computed step in it.
 
     `guilty`: it was killed while only this activation's item was under way.

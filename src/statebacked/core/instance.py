@@ -1,0 +1,409 @@
+"""One instance as a pure state machine: `decide(activation, signal, now, policy) -> Decision`.
+
+Theory of operation
+===================
+
+An *activation* is an instance while its one owner has it loaded. Its phase is always one of
+
+    Settled      nothing runs, nobody waits
+    Stepping     the worker authorises and computes one envelope; every other signal waits
+    Performing   the worker performs the effects of a durable step; every other signal waits
+    Settling     ephemeral services may run and callers wait, until `settle_by`
+
+A decision carries at most one commit and a list of commands, and the one rule of the engine is that no
+command of a decision is executed before its commit is durable. The core cannot break that rule, because it
+performs nothing, and the driver keeps it in one line.
+
+A service is (id, seq that started it). What comes from a run that is not running now (stopped, restarted,
+lost, owed an error) is dropped. A service that can no longer answer is *owed* its error event, which comes
+before the next event. If a commit fails, the activation ends and is loaded again: start-up, take-over and
+recovery are one path, `activate`.
+
+This module knows no clock, no chance, no I/O and no asyncio: every history can be replayed from its signals.
+"""
+
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from statebacked.core import mailbox, retry, steps
+from statebacked.core.phases import (
+    SETTLED,
+    Activation,
+    CauseGone,
+    Close,
+    Command,
+    Complain,
+    Compute,
+    Decision,
+    Deliver,
+    Drain,
+    Perform,
+    Performing,
+    Publish,
+    Reply,
+    ReplyRefused,
+    Settled,
+    Settling,
+    Signal,
+    Stepping,
+    Stop,
+    Tick,
+    Waiting,
+    WakeAt,
+)
+from statebacked.core.policy import Policy
+from statebacked.model.ids import ActivationNumber, Epoch, InstanceId, InstanceKey, Monotonic, Seq, VersionId
+from statebacked.model.values import (
+    Chattered,
+    Commit,
+    Envelope,
+    Initialize,
+    InstanceRecord,
+    Internal,
+    Now,
+    Performed,
+    Refused,
+    ServiceFailed,
+    Stepped,
+    WorkerLost,
+)
+
+LOST = ("service-lost", "the service was interrupted")
+STOPPED = ("service-stopped", "the service ran past the deadline and was stopped")
+
+
+# --- the three entry points ------------------------------------------------------------------------
+
+
+def activate(record: InstanceRecord, number: ActivationNumber, epoch: Epoch) -> Activation:
+    """Load an instance. Services that are recorded as running are lost: their errors come before the next
+    event. Messages that it had sent itself are delivered next."""
+    return Activation(
+        instance=record.id,
+        key=record.key,
+        number=number,
+        epoch=epoch,
+        version=record.version,
+        seq=record.view.seq,
+        view=record.view,
+        owed=tuple(mailbox.failed_service(run, *LOST) for run in record.services),
+        timers=record.timers,
+        mailbox=tuple(mailbox.own_message(m) for m in record.messages),
+    )
+
+
+def conceive(
+    instance: InstanceId, key: InstanceKey, version: VersionId, number: ActivationNumber, epoch: Epoch
+) -> Activation:
+    """An instance that does not exist yet: only an Initialize envelope can change that."""
+    return Activation(
+        instance=instance, key=key, number=number, epoch=epoch, version=version, seq=Seq(0), view=None
+    )
+
+
+def decide(a: Activation, signal: Signal, now: Now, policy: Policy) -> Decision:
+    """What follows from one signal. Never raises for anything that a worker or a caller may say."""
+    out: list[Command] = []
+    commit: Commit | None = None
+    match signal:
+        case Deliver(envelope):
+            after = mailbox.accept(a, envelope, policy, out)
+        case Stepped():
+            after, commit = _stepped(a, signal, now, policy, out)
+        case Performed():
+            after = _performed(a, signal)
+        case Chattered(sent):
+            after = mailbox.accept(a, mailbox.sent_envelope(sent, a.number), policy, out)
+        case Refused():
+            after, commit = _refused(a, signal, now, policy, out)
+        case WorkerLost():
+            after, commit = _worker_lost(a, signal, now, policy, out)
+        case CauseGone():
+            after = _cause_gone(a, out)
+        case Tick():
+            after, commit = _tick(a, now, policy, out)
+        case Drain():
+            after = _drain(a, out)
+        case _:
+            assert_never(signal)
+    after = _advance(after, now, policy, out)
+    return Decision(_set_alarm(after, out), commit, tuple(out))
+
+
+# --- one function per signal -----------------------------------------------------------------------
+
+
+def _stepped(
+    a: Activation, signal: Stepped, now: Now, policy: Policy, out: list[Command]
+) -> tuple[Activation, Commit | None]:
+    phase = a.phase
+    if not isinstance(phase, Stepping) or phase.number != signal.number or not signal.steps:
+        return a, None
+    if a.view is None and not signal.steps[0].changed:
+        nothing = Refused(signal.number, "machine-error", "the machine has no initial state")
+        return _refused(a, nothing, now, policy, out)
+    draft = steps.Draft()
+    after = a
+    answer_by = Monotonic(phase.began + policy.settle_ms)
+    for envelope, step in zip(phase.envelopes, signal.steps, strict=False):
+        after = steps.apply(after, envelope, step, now, draft)
+        if envelope.wants_reply:
+            after = replace(after, waiting=(*after.waiting, Waiting(envelope.id, answer_by)))
+    own = tuple(mailbox.own_message(m) for m in draft.messages)
+    left = phase.envelopes[len(signal.steps) :]
+    after = replace(after, mailbox=(*own, *left, *after.mailbox), phase=Settling(phase.settle_by))
+    if signal.steps[-1].has_effects:
+        perform_by = Monotonic(now.mono + policy.compute_ms)
+        performing = Performing(after.seq, perform_by, phase.settle_by, len(own))
+        after = replace(after, phase=performing)
+        out.append(Perform(after.seq))
+    if draft.head is not None:
+        out.append(Publish(draft.head.view))
+    return after, None if draft.is_empty() else draft.commit(a, after, now)
+
+
+def _performed(a: Activation, signal: Performed) -> Activation:
+    """What was sent while performing goes to the front, in the order of sending."""
+    phase = a.phase
+    if not isinstance(phase, Performing) or phase.seq != signal.seq:
+        return a
+    own, rest = a.mailbox[: phase.sends], a.mailbox[phase.sends :]
+    sent = [
+        (s.after, mailbox.sent_envelope(s, a.number))
+        for s in signal.sent
+        if s.service is None or s.service in a.services
+    ]
+    front = mailbox.merge_sent(own, sent) if sent else own
+    return replace(a, mailbox=(*front, *rest), phase=Settling(phase.settle_by))
+
+
+def _refused(
+    a: Activation, signal: Refused, now: Now, policy: Policy, out: list[Command]
+) -> tuple[Activation, Commit | None]:
+    phase = a.phase
+    if not isinstance(phase, Stepping) or phase.number != signal.number:
+        return a, None
+    envelope, left = phase.envelopes[0], phase.envelopes[1:]
+    back = replace(a, phase=phase.before, mailbox=(*left, *a.mailbox))
+    return _reject(back, envelope, signal.code, signal.message, now, policy, out)
+
+
+def _reject(
+    a: Activation,
+    envelope: Envelope,
+    code: str,
+    message: str,
+    now: Now,
+    policy: Policy,
+    out: list[Command],
+) -> tuple[Activation, Commit | None]:
+    """The envelope never happened. Who is told, and what is kept, depends on where it came from."""
+    if envelope.wants_reply:
+        out.append(ReplyRefused(envelope.id, code, message))
+        return a, None
+    if envelope.cause is not None:
+        return _reject_row(a, envelope, code, message, now, policy, out)
+    out.append(Complain(envelope, code, message))
+    if envelope.service is None or not envelope.ends_service:
+        return a, None
+    return _reject_ending(a, envelope, code, message)
+
+
+def _reject_row(
+    a: Activation,
+    envelope: Envelope,
+    code: str,
+    message: str,
+    now: Now,
+    policy: Policy,
+    out: list[Command],
+) -> tuple[Activation, Commit | None]:
+    assert envelope.cause is not None
+    rejection = retry.reject(envelope.cause, envelope.attempts + 1, f"{code}: {message}", now, policy)
+    out.append(Complain(envelope, code, message))
+    if rejection.retry_at is None:
+        a = replace(a, timers=tuple(t for t in a.timers if t.key != rejection.cause.key))
+    return a, replace(_row_commit(a), rejected=rejection)
+
+
+def _reject_ending(
+    a: Activation, envelope: Envelope, code: str, message: str
+) -> tuple[Activation, Commit | None]:
+    """A result that the machine refuses becomes that service's error event; a refused error event is over."""
+    run = envelope.service
+    assert run is not None
+    a = mailbox.purge(replace(a, services=tuple(s for s in a.services if s != run)))
+    if isinstance(envelope.payload, ServiceFailed):
+        return a, _row_commit(a)
+    return replace(a, owed=(mailbox.failed_service(run, code, message), *a.owed)), None
+
+
+def _row_commit(a: Activation) -> Commit:
+    """A commit that changes no state: rows and recorded services only."""
+    return Commit(instance=a.instance, epoch=a.epoch, base=a.seq, services=steps.recorded_services(a))
+
+
+def _worker_lost(
+    a: Activation, signal: WorkerLost, now: Now, policy: Policy, out: list[Command]
+) -> tuple[Activation, Commit | None]:
+    """Every service is lost. What was being computed comes once more behind the errors, in a new worker."""
+    phase = a.phase
+    a = _answer_all(mailbox.without_worker(a, *LOST), out)
+    if not isinstance(phase, Stepping):
+        return replace(a, phase=SETTLED), None
+    a = replace(a, phase=SETTLED)
+    first, left = phase.envelopes[0], phase.envelopes[1:]
+    if isinstance(first.payload, Internal):
+        return a, None  # only the worker held it; a service that it ended is owed its error like the others
+    if signal.guilty or first.losses + 1 >= policy.losses_max:
+        a = replace(a, mailbox=(*left, *a.mailbox))
+        reason = "computing this event ended the worker: it ran too long, or took too much memory"
+        return _reject(a, first, "machine-fault", reason, now, policy, out)
+    again = replace(first, losses=first.losses + 1)
+    if isinstance(first.payload, ServiceFailed):
+        return replace(a, owed=(again, *a.owed)), None
+    return replace(a, mailbox=(again, *left, *a.mailbox)), None
+
+
+def _cause_gone(a: Activation, out: list[Command]) -> Activation:
+    """The row was consumed before: the envelope ends without an attempt. The worker's copy is one step ahead
+    of the truth, so it is closed."""
+    phase = a.phase
+    assert isinstance(phase, Stepping), "only a step consumes rows"
+    gone = phase.envelopes[0].cause
+    a = replace(
+        a,
+        timers=tuple(t for t in a.timers if gone is None or t.key != gone.key),
+        mailbox=(*phase.envelopes[1:], *a.mailbox),
+        phase=SETTLED,
+    )
+    return _abandon_copy(a, out)
+
+
+def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[Activation, Commit | None]:
+    phase = a.phase
+    match phase:
+        case Stepping() if now.mono >= phase.compute_by:
+            back = replace(a, phase=SETTLED, mailbox=(*phase.envelopes[1:], *a.mailbox))
+            back = _abandon_copy(back, out)
+            if isinstance(phase.envelopes[0].payload, Internal):
+                return back, None
+            reason = "the machine did not answer in time"
+            return _reject(back, phase.envelopes[0], "machine-timeout", reason, now, policy, out)
+        case Performing() if now.mono >= phase.perform_by:
+            return _abandon_copy(replace(a, phase=SETTLED), out), None
+        case Stepping() | Settling() if any(w.answer_by <= now.mono for w in a.waiting):
+            return _answer_overdue(a, now, out), None
+    return a, None
+
+
+def _drain(a: Activation, out: list[Command]) -> Activation:
+    refused = [e for e in a.mailbox if e.source == "client"]
+    out.extend(ReplyRefused(e.id, "unavailable", "the server is going down; try again") for e in refused)
+    kept = tuple(e for e in a.mailbox if e.source != "client")
+    return replace(a, mailbox=kept, is_draining=True)
+
+
+# --- what follows from where we are ----------------------------------------------------------------
+
+
+def _advance(a: Activation, now: Now, policy: Policy, out: list[Command]) -> Activation:
+    """Begin the next envelope if one may; otherwise settle, or keep settling."""
+    while isinstance(a.phase, Settled | Settling):
+        if isinstance(a.phase, Settling):
+            if a.is_draining or now.mono >= a.phase.settle_by:
+                a = _reach_deadline(a, out)
+                continue
+            if not a.services and not a.owed and not any(mailbox.is_inside(e) for e in a.mailbox):
+                a = replace(_answer_all(a, out), phase=SETTLED)
+                continue
+        taken = None if a.is_draining else mailbox.take(a, policy)
+        if taken is None:
+            return a
+        envelopes, rest = taken
+        a = _begin(rest, envelopes, now, policy, out)
+    return a
+
+
+def _begin(
+    a: Activation, envelopes: tuple[Envelope, ...], now: Now, policy: Policy, out: list[Command]
+) -> Activation:
+    first = envelopes[0]
+    exists = a.view is not None
+    if exists == isinstance(first.payload, Initialize):
+        assert len(envelopes) == 1 or not exists
+        out.extend(_misplaced(e) for e in envelopes if e.wants_reply)
+        return a
+    assert isinstance(a.phase, Settled | Settling)
+    settle_by = Monotonic(now.mono + policy.settle_ms)
+    if isinstance(a.phase, Settling) and mailbox.is_inside(first):
+        settle_by = a.phase.settle_by
+    number = a.computes + 1
+    stepping = Stepping(
+        number=number,
+        envelopes=envelopes,
+        compute_by=Monotonic(now.mono + policy.compute_ms),
+        settle_by=settle_by,
+        began=now.mono,
+        before=a.phase,
+    )
+    out.append(Compute(number, a.seq, envelopes))
+    return replace(a, phase=stepping, computes=number)
+
+
+def _misplaced(envelope: Envelope) -> ReplyRefused:
+    if isinstance(envelope.payload, Initialize):
+        return ReplyRefused(envelope.id, "conflict", "an instance of that name exists")
+    return ReplyRefused(envelope.id, "not-found", "there is no instance of that name")
+
+
+def _reach_deadline(a: Activation, out: list[Command]) -> Activation:
+    """Stop the services, owe their errors, and answer everyone with the state as it is."""
+    if a.services:
+        out.append(Stop(a.services))
+        owed = tuple(mailbox.failed_service(run, *STOPPED) for run in a.services)
+        a = mailbox.purge(replace(a, services=(), owed=(*a.owed, *owed)))
+    return replace(_answer_all(a, out), phase=SETTLED)
+
+
+def _abandon_copy(a: Activation, out: list[Command]) -> Activation:
+    out.append(Close())
+    return _answer_all(mailbox.without_worker(a, *LOST), out)
+
+
+def _answer_all(a: Activation, out: list[Command]) -> Activation:
+    if not a.waiting:
+        return a
+    assert a.view is not None, "nobody waits before the first commit"
+    out.extend(Reply(w.to, a.view) for w in a.waiting)
+    return replace(a, waiting=())
+
+
+def _answer_overdue(a: Activation, now: Now, out: list[Command]) -> Activation:
+    assert a.view is not None, "nobody waits before the first commit"
+    out.extend(Reply(w.to, a.view) for w in a.waiting if w.answer_by <= now.mono)
+    return replace(a, waiting=tuple(w for w in a.waiting if w.answer_by > now.mono))
+
+
+def _set_alarm(a: Activation, out: list[Command]) -> Activation:
+    at: Monotonic | None = None
+    match a.phase:
+        case Stepping(compute_by=by):
+            at = by
+        case Performing(perform_by=by):
+            return _wake(a, by, out)
+        case Settling(settle_by=by):
+            at = by
+        case Settled():
+            pass
+    if at is not None and a.waiting:
+        at = min(at, min(w.answer_by for w in a.waiting))
+    return _wake(a, at, out)
+
+
+def _wake(a: Activation, at: Monotonic | None, out: list[Command]) -> Activation:
+    if at == a.alarm:
+        return a
+    out.append(WakeAt(at))
+    return replace(a, alarm=at)

@@ -1,0 +1,160 @@
+"""Which envelopes an activation accepts, keeps, and takes next."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from statebacked.core.phases import Activation, Command, Complain, ReplyRefused, Settling, Stepping, Stop
+from statebacked.core.policy import Policy
+from statebacked.model.ids import ActivationNumber, EnvelopeId, ServiceRun
+from statebacked.model.values import Cause, Envelope, External, Internal, Message, Sent, ServiceFailed
+
+
+def is_inside(envelope: Envelope) -> bool:
+    """From the machine itself; anything else is an outside event and buys time to settle."""
+    return envelope.source in ("service", "self")
+
+
+def failed_service(run: ServiceRun, code: str, message: str) -> Envelope:
+    """The error event that is owed for a service which can no longer answer."""
+    return Envelope(
+        id=EnvelopeId(f"failed:{run.seq}:{run.id}"),
+        payload=ServiceFailed(code, message),
+        source="service",
+        service=run,
+        ends_service=True,
+    )
+
+
+def own_message(message: Message) -> Envelope:
+    """A message row of the machine to itself, ready for delivery."""
+    return Envelope(
+        id=EnvelopeId(f"message:{message.key}"),
+        payload=External(message.event),
+        source="self",
+        cause=Cause("message", message.key),
+    )
+
+
+def sent_envelope(sent: Sent, number: ActivationNumber) -> Envelope:
+    """An event of running machine code; its id lives as long as the activation."""
+    return Envelope(
+        id=EnvelopeId(f"inside:{number}:{sent.internal.token}"),
+        payload=sent.internal,
+        source="self" if sent.service is None else "service",
+        service=sent.service,
+        ends_service=sent.ends_service,
+    )
+
+
+def accept(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
+    """Put an arriving envelope at the end of the mailbox, unless it is stale, known or too much."""
+    match envelope.source:
+        case "client":
+            return _accept_client(a, envelope, policy, out)
+        case "service":
+            return _accept_service(a, envelope, policy, out)
+        case "timer" | "self":
+            return _accept_row(a, envelope, policy)
+
+
+def _accept_client(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
+    if a.is_draining:
+        out.append(ReplyRefused(envelope.id, "unavailable", "the server is going down; try again"))
+        return a
+    if a.mailbox and _is_full(a.mailbox, envelope, policy):
+        out.append(ReplyRefused(envelope.id, "mailbox-full", "too many events wait for this instance"))
+        return a
+    return replace(a, mailbox=(*a.mailbox, envelope))
+
+
+def _is_full(mailbox: Sequence[Envelope], envelope: Envelope, policy: Policy) -> bool:
+    if len(mailbox) >= policy.mailbox_max:
+        return True
+    if len(mailbox) < policy.mailbox_per_auth_max:
+        return False
+    return sum(e.auth == envelope.auth for e in mailbox) >= policy.mailbox_per_auth_max
+
+
+def _accept_row(a: Activation, envelope: Envelope, policy: Policy) -> Activation:
+    """A durable row can always be delivered again, so one that is not welcome now is just dropped."""
+    assert envelope.cause is not None, "an event of the machine without a row comes with `performed` only"
+    if envelope.cause.table == "timer" and all(t.key != envelope.cause.key for t in a.timers):
+        return a  # cancelled, or consumed, since it was read
+    known = a.phase.envelopes if isinstance(a.phase, Stepping) else ()
+    if len(a.mailbox) >= policy.mailbox_max or any(e.id == envelope.id for e in (*known, *a.mailbox)):
+        return a
+    return replace(a, mailbox=(*a.mailbox, envelope))
+
+
+def _accept_service(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
+    run = envelope.service
+    if run is None or run not in a.services:
+        return a  # stopped, restarted, lost or owed an error
+    if any(e.service == run and e.ends_service for e in a.mailbox):
+        return a  # it is over already
+    if sum(e.service == run for e in a.mailbox) < policy.mailbox_per_service_max:
+        return replace(a, mailbox=(*a.mailbox, envelope))
+    out.append(Stop((run,)))
+    out.append(Complain(envelope, "service-flooded", "the service sent more events than the mailbox holds"))
+    return replace(
+        a,
+        services=tuple(s for s in a.services if s != run),
+        owed=(*a.owed, failed_service(run, "service-flooded", "it sent too many events and was stopped")),
+        mailbox=tuple(e for e in a.mailbox if e.service != run),
+    )
+
+
+def take(a: Activation, policy: Policy) -> tuple[tuple[Envelope, ...], Activation] | None:
+    """The next envelopes to compute, and the activation without them. None when nothing may begin.
+
+    Owed errors come first, but do not wake a settled instance: its next event does.
+    """
+    if a.owed and (a.mailbox or isinstance(a.phase, Settling)):
+        return a.owed[:1], replace(a, owed=a.owed[1:])
+    if not a.mailbox:
+        return None
+    count = 1
+    if policy.batch_max > 1 and _is_plain(a.mailbox[0]):
+        while count < min(policy.batch_max, len(a.mailbox)) and _is_plain(a.mailbox[count]):
+            count += 1
+    return a.mailbox[:count], replace(a, mailbox=a.mailbox[count:])
+
+
+def _is_plain(envelope: Envelope) -> bool:
+    return envelope.source == "client" and isinstance(envelope.payload, External)
+
+
+def purge(a: Activation) -> Activation:
+    """Take envelopes out whose service does not run any more, or whose timer is cancelled."""
+    if not a.mailbox or all(_is_live(e, a) for e in a.mailbox):
+        return a
+    return replace(a, mailbox=tuple(e for e in a.mailbox if _is_live(e, a)))
+
+
+def _is_live(envelope: Envelope, a: Activation) -> bool:
+    if envelope.service is not None:
+        return envelope.service in a.services
+    if envelope.cause is not None and envelope.cause.table == "timer":
+        return any(t.key == envelope.cause.key for t in a.timers)
+    return True
+
+
+def without_worker(a: Activation, code: str, message: str) -> Activation:
+    """The worker's copy is gone: each service is owed its error, and what only the worker held is dropped."""
+    owed = tuple(failed_service(run, code, message) for run in a.services)
+    mailbox = tuple(e for e in a.mailbox if not isinstance(e.payload, Internal))
+    return replace(a, services=(), owed=(*a.owed, *owed), mailbox=mailbox)
+
+
+def merge_sent(own: Sequence[Envelope], sent: Sequence[tuple[int, Envelope]]) -> tuple[Envelope, ...]:
+    """The step's own sends and those made while it was performed, in the order of sending: (n, envelope)
+    was sent when n of the own ones had been."""
+    merged: list[Envelope] = []
+    position = 0
+    for after, envelope in sent:
+        while position < min(after, len(own)):
+            merged.append(own[position])
+            position += 1
+        merged.append(envelope)
+    return (*merged, *own[position:])

@@ -1,0 +1,27 @@
+"""Every number that a decision depends on, so that tests and operators can set it."""
+
+from dataclasses import dataclass
+
+from statebacked.model.limits import (
+    DELIVERY_ATTEMPTS_MAX,
+    MAILBOX_ENVELOPES_MAX,
+    MAILBOX_PER_AUTH_CONTEXT_MAX,
+    MAILBOX_PER_SERVICE_MAX,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """`settle_ms`: time to settle after the last outside event. `compute_ms`: time for one compute, its
+    authorizer included, and for one perform. `batch_max`: outside envelopes that one compute may carry."""
+
+    settle_ms: int = 90_000
+    compute_ms: int = 10_000
+    batch_max: int = 1
+    mailbox_max: int = MAILBOX_ENVELOPES_MAX
+    mailbox_per_auth_max: int = MAILBOX_PER_AUTH_CONTEXT_MAX
+    mailbox_per_service_max: int = MAILBOX_PER_SERVICE_MAX
+    attempts_max: int = DELIVERY_ATTEMPTS_MAX
+    retry_first_ms: int = 1_000
+    retry_longest_ms: int = 60_000
+    losses_max: int = 3

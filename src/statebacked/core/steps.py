@@ -1,0 +1,191 @@
+"""From computed steps to one commit: sequence numbers, keys, timers, services, history."""
+
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from statebacked.core import mailbox
+from statebacked.core.phases import Activation
+from statebacked.model.ids import Instant, RowKey, Seq, ServiceRun
+from statebacked.model.values import (
+    Birth,
+    CancelTimer,
+    Cause,
+    Commit,
+    Envelope,
+    External,
+    Head,
+    Initialize,
+    Internal,
+    Json,
+    Message,
+    Now,
+    PendingTimer,
+    SetTimer,
+    StateView,
+    Step,
+    Timer,
+    Transition,
+)
+
+INITIAL_EVENT = Json(b'{"type":"xstate.init"}')
+
+
+@dataclass(slots=True)
+class Draft:
+    """The write-set under construction; lives only within one decision."""
+
+    transitions: list[Transition] = field(default_factory=list)
+    consumed: list[Cause] = field(default_factory=list)
+    timers_set: dict[RowKey, Timer] = field(default_factory=dict)
+    timers_removed: list[RowKey] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    head: Head | None = None
+    has_ended_service: bool = False
+
+    def is_empty(self) -> bool:
+        return self.head is None and not self.consumed and not self.has_ended_service
+
+    def commit(self, before: Activation, after: Activation, now: Now) -> Commit:
+        birth = None
+        if before.seq == 0:
+            birth = Birth(key=before.key, version=before.version, created_at=now.wall)
+        return Commit(
+            instance=before.instance,
+            epoch=before.epoch,
+            base=before.seq,
+            birth=birth,
+            head=self.head,
+            transitions=tuple(self.transitions),
+            services=recorded_services(after),
+            consumed=tuple(self.consumed),
+            timers_set=tuple(self.timers_set.values()),
+            timers_removed=tuple(self.timers_removed),
+            messages=tuple(self.messages),
+        )
+
+
+def recorded_services(a: Activation) -> tuple[ServiceRun, ...]:
+    """Running or owed an error: after a crash, each of them is owed its error."""
+    owed = [e.service for e in a.owed if e.service is not None]
+    return (*a.services, *owed)
+
+
+def apply(a: Activation, envelope: Envelope, step: Step, now: Now, draft: Draft) -> Activation:
+    """The activation after the step, its writes added to the draft."""
+    a = end_service(a, envelope, draft)
+    if envelope.cause is not None:
+        draft.consumed.append(envelope.cause)
+        a = replace(a, timers=tuple(t for t in a.timers if t.key != envelope.cause.key))
+    if not step.changed:
+        return mailbox.purge(a) if envelope.ends_service else a
+    seq = Seq(a.seq + 1)
+    view = _view(a, step, seq, now)
+    services, owed = _services(a, step, seq)
+    timers = _timers(a, step, seq, now, draft)
+    _add_messages(step, seq, draft)
+    draft.transitions.append(_transition(a, envelope, step, view, now))
+    context = step.context
+    if context is None and draft.head is not None:
+        context = draft.head.context
+    draft.head = Head(view=view, snapshot=step.snapshot, context=context)
+    after = replace(a, seq=seq, view=view, services=services, owed=owed, timers=timers)
+    return mailbox.purge(after)
+
+
+def end_service(a: Activation, envelope: Envelope, draft: Draft) -> Activation:
+    if not envelope.ends_service or envelope.service is None:
+        return a
+    draft.has_ended_service = True
+    return replace(a, services=tuple(s for s in a.services if s != envelope.service))
+
+
+def _view(a: Activation, step: Step, seq: Seq, now: Now) -> StateView:
+    last = a.view.ts if a.view is not None else Instant(0)
+    public = step.public
+    if step.context is None and a.view is not None:
+        public = a.view.public
+    return StateView(
+        seq=seq,
+        ts=Instant(max(now.wall, last + 1)),
+        value=step.value,
+        tags=step.tags,
+        done=step.done,
+        public=public,
+    )
+
+
+def _services(a: Activation, step: Step, seq: Seq) -> tuple[tuple[ServiceRun, ...], tuple[Envelope, ...]]:
+    if not step.starts and not step.stops and not step.done:
+        return a.services, a.owed
+    if step.done:
+        return (), ()
+    ended = {*step.stops, *step.starts}  # a service that starts anew under an id replaces the one before
+    running = [s for s in a.services if s.id not in ended]
+    started = [ServiceRun(id, seq) for id in dict.fromkeys(step.starts)]
+    owed = tuple(e for e in a.owed if e.service is None or e.service.id not in ended)
+    return (*running, *started), owed
+
+
+def _timers(a: Activation, step: Step, seq: Seq, now: Now, draft: Draft) -> tuple[PendingTimer, ...]:
+    """Resolve set and cancel, in their order, to keys. Cancel takes the newest of its send id."""
+    if not step.timers and not step.done:
+        return a.timers
+    pending = list(a.timers)
+    for n, operation in enumerate(step.timers):
+        match operation:
+            case SetTimer(send_id, delay_ms, event):
+                key = RowKey(f"{seq}.{n}")
+                due = Instant(now.wall + delay_ms)
+                pending.append(PendingTimer(key, send_id, due))
+                draft.timers_set[key] = Timer(key=key, send_id=send_id, due=due, event=event)
+            case CancelTimer(send_id):
+                _cancel_newest(pending, send_id, draft)
+    if step.done:
+        while pending:
+            _remove(pending, len(pending) - 1, draft)
+    return tuple(pending)
+
+
+def _cancel_newest(pending: list[PendingTimer], send_id: str, draft: Draft) -> None:
+    for index in range(len(pending) - 1, -1, -1):
+        if pending[index].send_id == send_id:
+            _remove(pending, index, draft)
+            return
+
+
+def _remove(pending: list[PendingTimer], index: int, draft: Draft) -> None:
+    key = pending.pop(index).key
+    if draft.timers_set.pop(key, None) is None:
+        draft.timers_removed.append(key)
+
+
+def _add_messages(step: Step, seq: Seq, draft: Draft) -> None:
+    for n, event in enumerate(step.sends):
+        draft.messages.append(Message(key=RowKey(f"{seq}.{n}"), event=event))
+
+
+def _transition(a: Activation, envelope: Envelope, step: Step, view: StateView, now: Now) -> Transition:
+    return Transition(
+        seq=view.seq,
+        ts=view.ts,
+        at=now.wall,
+        event_id=envelope.id,
+        event=_recorded_event(envelope, step),
+        value=step.value,
+        source=envelope.source,
+        actor=envelope.auth,
+        version=a.version,
+    )
+
+
+def _recorded_event(envelope: Envelope, step: Step) -> Json:
+    if step.event is not None:
+        return step.event
+    match envelope.payload:
+        case External(event) | Internal(event=event):
+            return event
+        case Initialize():
+            return INITIAL_EVENT
+        case _:
+            raise AssertionError("the worker words the error event of a failed service")
