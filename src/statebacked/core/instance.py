@@ -30,6 +30,7 @@ from statebacked.core import mailbox, retry, steps
 from statebacked.core.phases import (
     SETTLED,
     Activation,
+    Arm,
     CauseGone,
     Close,
     Command,
@@ -53,11 +54,22 @@ from statebacked.core.phases import (
     WakeAt,
 )
 from statebacked.core.policy import Policy
-from statebacked.model.ids import ActivationNumber, Epoch, InstanceId, InstanceKey, Monotonic, Seq, VersionId
+from statebacked.model.ids import (
+    ActivationNumber,
+    Epoch,
+    InstanceId,
+    InstanceKey,
+    Instant,
+    Monotonic,
+    Seq,
+    VersionId,
+)
 from statebacked.model.values import (
     Chattered,
     Commit,
+    DueTimer,
     Envelope,
+    External,
     Initialize,
     InstanceRecord,
     Internal,
@@ -66,6 +78,7 @@ from statebacked.model.values import (
     Refused,
     ServiceFailed,
     Stepped,
+    Timer,
     WorkerLost,
 )
 
@@ -160,6 +173,8 @@ def _stepped(
         out.append(Perform(after.seq))
     if draft.head is not None:
         out.append(Publish(draft.head.view))
+    if draft.timers_set:
+        out.append(Arm(tuple(_due(a, timer, timer.due, 0) for timer in draft.timers_set.values())))
     return after, None if draft.is_empty() else draft.commit(a, after, now)
 
 
@@ -222,9 +237,23 @@ def _reject_row(
     assert envelope.cause is not None
     rejection = retry.reject(envelope.cause, envelope.attempts + 1, f"{code}: {message}", now, policy)
     out.append(Complain(envelope, code, message))
-    if rejection.retry_at is None:
+    if rejection.retry_at is not None:
+        out.append(Arm((_due_again(a, envelope, rejection.retry_at),)))
+    else:
         a = replace(a, timers=tuple(t for t in a.timers if t.key != rejection.cause.key))
     return a, replace(_row_commit(a), rejected=rejection)
+
+
+def _due_again(a: Activation, envelope: Envelope, retry_at: Instant) -> DueTimer:
+    assert envelope.cause is not None
+    assert isinstance(envelope.payload, External)
+    pending = next(t for t in a.timers if t.key == envelope.cause.key)
+    timer = Timer(key=pending.key, send_id=pending.send_id, due=pending.due, event=envelope.payload.event)
+    return _due(a, timer, retry_at, envelope.attempts + 1)
+
+
+def _due(a: Activation, timer: Timer, fire_at: Instant, attempts: int) -> DueTimer:
+    return DueTimer(instance=a.instance, key=a.key, timer=timer, fire_at=fire_at, attempts=attempts)
 
 
 def _reject_ending(

@@ -17,6 +17,7 @@ from statebacked.model.ids import (
 )
 from statebacked.model.values import (
     Commit,
+    DueTimer,
     Envelope,
     PendingTimer,
     StateView,
@@ -161,6 +162,12 @@ class WakeAt(Struct, frozen=True, gc=False):
     at: Monotonic | None
 
 
+class Arm(Struct, frozen=True, gc=False):
+    """These timer rows are durable now: have them delivered when they are due."""
+
+    timers: tuple[DueTimer, ...]
+
+
 class Complain(Struct, frozen=True, gc=False):
     """A line for the machine's log: nobody else hears of this refusal."""
 
@@ -169,7 +176,7 @@ class Complain(Struct, frozen=True, gc=False):
     message: str
 
 
-Command = Compute | Perform | Stop | Close | Reply | ReplyRefused | Publish | WakeAt | Complain
+Command = Compute | Perform | Stop | Close | Reply | ReplyRefused | Publish | WakeAt | Arm | Complain
 
 
 class Decision(Struct, frozen=True, gc=False):

@@ -1,0 +1,85 @@
+"""The imperative shell of one activation: signal, decide, commit, execute. Too small to hide a mistake in.
+
+It costs nothing while idle: no task and no queue of its own, a deque and a busy flag instead.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from statebacked.core.instance import decide
+from statebacked.core.phases import Activation, CauseGone, Command, Decision, Signal
+from statebacked.core.policy import Policy
+from statebacked.model.values import Commit, Now, Outcome
+
+Ending = Outcome | BaseException  # why an activation ended: a lost race, an unknown outcome, or our fault
+
+
+class Driver:
+    """Takes signals for one activation, one at a time, and executes no command before its commit is durable.
+
+    `ended` is called once, when a commit did not succeed: the activation is over and must be loaded anew.
+    """
+
+    def __init__(
+        self,
+        activation: Activation,
+        *,
+        policy: Policy,
+        now: Callable[[], Now],
+        commit: Callable[[Commit], Awaitable[Outcome]],
+        execute: Callable[[Command], None],
+        ended: Callable[[Ending], None],
+    ) -> None:
+        self.activation = activation
+        self.has_ended = False
+        self._policy = policy
+        self._now = now
+        self._commit = commit
+        self._execute = execute
+        self._ended = ended
+        self._signals: deque[Signal] = deque()
+        self._is_busy = False
+
+    def signal(self, signal: Signal) -> None:
+        """Never waits and never raises: a fault of ours ends the activation."""
+        self._signals.append(signal)
+        if not self._is_busy:
+            self._run()
+
+    def _run(self) -> None:
+        self._is_busy = True
+        try:
+            while self._signals and not self.has_ended:
+                decision = decide(self.activation, self._signals.popleft(), self._now(), self._policy)
+                if decision.commit is not None:
+                    outcome = asyncio.ensure_future(self._commit(decision.commit))
+                    outcome.add_done_callback(lambda done: self._committed(decision, done))
+                    return
+                self._follow(decision)
+        except Exception as fault:
+            self._end(fault)
+        self._is_busy = False
+
+    def _committed(self, decision: Decision, done: "asyncio.Future[Outcome]") -> None:
+        failure = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if failure is not None or done.result() not in (Outcome.COMMITTED, Outcome.CAUSE_GONE):
+            self._end(failure or done.result())
+            return
+        if done.result() is Outcome.CAUSE_GONE:
+            self._signals.appendleft(CauseGone())
+        else:
+            try:
+                self._follow(decision)
+            except Exception as fault:
+                self._end(fault)
+        self._run()
+
+    def _follow(self, decision: Decision) -> None:
+        self.activation = decision.activation
+        for command in decision.commands:
+            self._execute(command)
+
+    def _end(self, ending: Ending) -> None:
+        self.has_ended = True
+        self._ended(ending)
