@@ -1,0 +1,280 @@
+// The adapter for XState 4.
+//
+// Theory of operation. `machine.transition` is pure but for its fourth argument, which executes actions at once
+// (predictableActionArguments): here it records them. Machines without that option leave their actions in the state
+// that comes out. Either way a step is computed first, and performed when it is durable. Children run in a real
+// interpreter (Services) that is never sent an event itself; what they send to the machine is announced to the outlet
+// and comes back as the event of a later step.
+
+import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
+import { report } from "./xstate4_report.ts";
+import { OVER, Services } from "./xstate4_services.ts";
+import {
+  type Action,
+  type Envelope,
+  envelope,
+  ERROR_PLATFORM,
+  type Event,
+  isObject,
+  type Machine,
+  type State,
+} from "./xstate4_shape.ts";
+import { type Effect, Recording, snapshotOf, tagsOf } from "./xstate4_step.ts";
+
+/** Where an announced event came from, kept with the event until it comes back. */
+interface Origin {
+  envelope: Envelope;
+  /** The service that is over when the event is taken. */
+  ending: string | null;
+}
+
+interface Step {
+  state: State;
+  computed: Computed;
+  recording: Recording;
+}
+
+class Instance4 implements Instance {
+  readonly #services: Services;
+  /** The services that the durable state started and that have neither ended, as far as it knows, nor been stopped. */
+  readonly #running = new Set<string>();
+  readonly #origins = new WeakMap<object, Origin>();
+  #state: State | null = null;
+  #step: Step | null = null;
+  #unperformed: Recording | null = null;
+
+  constructor(private readonly machine: Machine, private readonly outlet: Outlet) {
+    machine._init(); // else `after` of a restored state is unknown
+    this.#services = new Services(machine, (event, service, ends) => this.#announce(event, service, ends));
+  }
+
+  current(): { value: unknown; context: unknown } | null {
+    return this.#state && { value: this.#state.value, context: this.#state.context };
+  }
+
+  initialize(context: unknown): Computed {
+    const { machine } = this;
+    const recording = this.#record();
+    const state = this.#compute(recording, () => {
+      const own = machine.context;
+      const merged = isObject(context) ? { ...(own as object | undefined), ...context } : own;
+      return machine.getInitialState(machine.initialStateValue, merged);
+    });
+    recording.actionsOf(state); // nothing records an initial state: its actions are in it, in both modes
+    return this.#hold(state, recording);
+  }
+
+  restore(snapshot: unknown, context: unknown): void {
+    const { value, historyValue, activities, tags } = snapshot as State;
+    this.#step = null;
+    this.#adopt(this.machine.resolveState({
+      value,
+      historyValue,
+      activities,
+      tags,
+      context: context ?? undefined,
+      _event: envelope({ type: "xstate.init" }),
+      _sessionid: null,
+      history: undefined,
+      children: {},
+      configuration: [],
+      transitions: [],
+      events: [],
+      actions: [],
+      meta: {},
+    }));
+  }
+
+  transition(event: unknown): Computed {
+    const state = this.#durable();
+    const origin = this.#origins.get(event as object);
+    const incoming = origin?.envelope ?? envelope(withoutMark(event as Event));
+    if (origin?.ending) this.#running.delete(origin.ending);
+    if (state.done || isInert(incoming) || this.#isUnhandledError(state, incoming)) {
+      return this.#unchanged(state);
+    }
+    const recording = this.#record();
+    recording.forward(incoming);
+    const isEager = Boolean(this.machine.config.predictableActionArguments);
+    const recorder = isEager
+      ? (action: Action, context: unknown, cause: Envelope) => recording.action(action, context, cause)
+      : undefined;
+    const next = this.#compute(
+      recording,
+      () => this.machine.transition(state, incoming, undefined, recorder),
+    );
+    if (!isEager) recording.actionsOf(next);
+    // xstate makes a new configuration exactly when a transition is selected, here or in a microstep.
+    if (next.configuration === state.configuration && recording.effects.length === 0) {
+      return this.#unchanged(state);
+    }
+    return this.#hold(next, recording);
+  }
+
+  serviceError(id: string, error: unknown): { type: string } {
+    const event = { type: `${ERROR_PLATFORM}.${id}`, data: error };
+    this.#origins.set(event, { envelope: envelope(event, id), ending: id });
+    return event;
+  }
+
+  confirm(): void {
+    const step = this.#step;
+    if (!step) return;
+    this.#step = null;
+    for (const id of step.computed.stops) this.#running.delete(id);
+    for (const id of step.computed.starts) this.#running.add(id);
+    this.#adopt(step.state);
+    this.#unperformed = step.recording;
+  }
+
+  perform(position: (after: number) => void): void {
+    const recording = this.#unperformed;
+    if (!recording) return;
+    this.#unperformed = null;
+    for (const effect of recording.effects) {
+      position(effect.after);
+      this.#performOne(effect);
+    }
+    position(recording.sends.length);
+    this.#services.flush();
+    if (this.#durable().done) this.#services.stopAll();
+  }
+
+  stop(id: string): void {
+    this.#running.delete(id);
+    this.#services.stop(id);
+  }
+
+  dispose(): void {
+    this.#services.dispose();
+    this.#running.clear();
+    this.#state = this.#step = this.#unperformed = null;
+  }
+
+  canonicalise(context: unknown): void {
+    this.#durable().context = context ?? undefined;
+  }
+
+  hasServices(): boolean {
+    return this.#services.size > 0;
+  }
+
+  #durable(): State {
+    if (!this.#state) throw new Error("the instance has no state");
+    return this.#state;
+  }
+
+  #record(): Recording {
+    return new Recording(this.machine, this.#services, this.#running);
+  }
+
+  #compute(recording: Recording, run: () => State): State {
+    return this.#services.compute((entity, name, options) => recording.spawn(entity, name, options), run);
+  }
+
+  #adopt(state: State): void {
+    state._sessionid = this.#services.root.sessionId;
+    this.#state = this.#services.root._state = state;
+  }
+
+  #hold(state: State, recording: Recording): Computed {
+    state.value = this.machine.resolve(state.value); // the order of the machine, as after a restore
+    const { started, stopped, effects, timers, sends } = recording;
+    const computed: Computed = {
+      ...viewOf(state),
+      changed: true,
+      timers,
+      sends,
+      starts: state.done ? [] : [...started],
+      stops: state.done ? [...this.#running] : [...stopped],
+      hasEffects: effects.length > 0 || (state.done && this.hasServices()),
+    };
+    this.#step = { state, computed, recording };
+    return computed;
+  }
+
+  #unchanged(state: State): Computed {
+    this.#step = null;
+    const nothing = { timers: [], sends: [], starts: [], stops: [], hasEffects: false };
+    return { ...viewOf(state), ...nothing, changed: false };
+  }
+
+  /** Plain xstate throws the error out of the interpreter when no active state handles any error. */
+  #isUnhandledError(state: State, { name, data }: Envelope): boolean {
+    if (!name.startsWith(ERROR_PLATFORM)) return false;
+    if (state.nextEvents.some((handled) => handled.startsWith(ERROR_PLATFORM))) return false;
+    report.error(`nothing handles ${name}: the service`, data.data);
+    return true;
+  }
+
+  #announce(event: Envelope, service: string | null, ends: boolean): void {
+    const known = service !== null && this.#running.has(service) ? service : null;
+    const data = { ...event.data }; // a copy of its own: senders share constants, origins differ
+    this.#origins.set(data, { envelope: { ...event, data }, ending: ends ? known : null });
+    this.outlet.sent(data, known, ends && known !== null);
+  }
+
+  #performOne(effect: Effect): void {
+    const { root } = this.#services;
+    switch (effect.kind) {
+      case "forward":
+        return this.#services.forward(effect.event);
+      case "start":
+        return this.#services.start(effect.id, () => root._exec(effect.action, effect.context, effect.event));
+      case "spawn":
+        return this.#services.start(effect.id, () => {
+          effect.deferred.started(root.spawn(effect.entity, effect.id, effect.options));
+        });
+      case "action":
+        return report.guard(`action "${effect.action.type}"`, () => {
+          root._exec(effect.action, effect.context, effect.event);
+        });
+    }
+  }
+}
+
+const viewOf = (state: State) => ({
+  value: state.value,
+  tags: tagsOf(state),
+  done: state.done,
+  snapshot: snapshotOf(state),
+  context: state.context ?? null,
+});
+
+/** `""` is what xstate calls the event of `always`; OVER is what we call the end of a service that says nothing. */
+const isInert = ({ name }: Envelope): boolean => name === "" || name === OVER;
+
+/** An event from outside never passes for one that xstate has wrapped: its `name` would be taken for its type. */
+const withoutMark = (event: Event): Event => {
+  if (!("$$type" in event)) return event;
+  const { $$type: _, ...rest } = event;
+  return rest as Event;
+};
+
+/** The reason why a default export is no usable machine of this major, or null. */
+const check = (value: unknown): string | null => {
+  if (!isObject(value) || value.__xstatenode !== true) return "the default export is not an XState machine";
+  const machine = value as unknown as Machine;
+  const methods = ["transition", "getInitialState", "resolveState", "resolve", "_init"] as const;
+  if (methods.some((name) => typeof machine[name] !== "function")) {
+    return "the default export is not a machine of XState 4";
+  }
+  if (machine.parent) return "the default export is a state inside a machine, not a machine";
+  try {
+    machine._init();
+    for (const node of [machine, ...Object.values(machine.idMap)]) {
+      void node.transitions; // resolves every target
+      if (node.type === "history") node.resolveHistory();
+      else void node.initialStateValue;
+    }
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+};
+
+export const xstate4: Adapter = {
+  major: 4,
+  check,
+  instantiate: (machine, _name, outlet) => new Instance4(machine as Machine, outlet),
+};
