@@ -6,6 +6,7 @@ It costs nothing while idle: no task and no queue of its own, a deque and a busy
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from statebacked.core.instance import decide
 from statebacked.core.phases import Activation, CauseGone, Command, Decision, Signal
@@ -54,7 +55,7 @@ class Driver:
                 decision = decide(self.activation, self._signals.popleft(), self._now(), self._policy)
                 if decision.commit is not None:
                     outcome = asyncio.ensure_future(self._commit(decision.commit))
-                    outcome.add_done_callback(lambda done: self._committed(decision, done))
+                    outcome.add_done_callback(partial(self._committed, decision))
                     return
                 self._follow(decision)
         except Exception as fault:

@@ -1,0 +1,243 @@
+"""All instances that this process has loaded: each once, dropped when idle, loaded anew when a commit failed.
+
+Crash only: when a commit does not succeed the activation ends. Nobody is forgotten then: a caller whose event
+stands in the history is answered with the present state, one whose event was under way and does not stand
+there is told that nothing happened, and envelopes that had not begun go on in a new activation, in order.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from statebacked.core import phases
+from statebacked.core.instance import activate, conceive
+from statebacked.core.phases import Stepping
+from statebacked.engine.alarms import Alarms
+from statebacked.engine.codes import Codes
+from statebacked.engine.driver import Ending
+from statebacked.engine.loaded import Loaded, Parts, saved_state
+from statebacked.model.errors import NotFound, Unavailable
+from statebacked.model.ids import ActivationNumber, EnvelopeId, Epoch, InstanceId, InstanceKey
+from statebacked.model.limits import MAILBOX_ENVELOPES_MAX
+from statebacked.model.values import Cause, DueTimer, Envelope, External, Initialize, InstanceRecord, Outcome
+from statebacked.ports import Code, StoreFailed
+
+logger = structlog.get_logger(__name__)
+
+ACTIVATIONS_MAX = 10_000  # above it idle ones are dropped, the least recently used first
+SETBACK_MS = 1_000  # pause before an instance goes on by itself whose commit failed
+NOTHING_HAPPENED = "nothing happened; try again"
+
+Loading = asyncio.Task[Loaded | None]
+
+
+class MailboxBusy(Exception):
+    """The row can wait in the store."""
+
+
+class Activations:
+    """`on_fenced` is called when another owner has taken the store: from then on everything is unavailable."""
+
+    def __init__(self, parts: Parts, codes: Codes, epoch: Epoch, on_fenced: Callable[[], None]) -> None:
+        self.alarms = Alarms(parts.store, parts.clock, self._deliver_timer)
+        self.is_open = True
+        self._parts = parts
+        self._codes = codes
+        self._epoch = epoch
+        self._on_fenced = on_fenced
+        self._loaded: OrderedDict[InstanceKey, Loaded] = OrderedDict()
+        self._loading: dict[InstanceKey, Loading] = {}
+        self._numbers = 0
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+    def peek(self, key: InstanceKey) -> Loaded | None:
+        """The instance if it is loaded and exists."""
+        loaded = self._loaded.get(key)
+        return loaded if loaded is not None and loaded.view is not None else None
+
+    async def get(self, key: InstanceKey) -> Loaded:
+        """Loads it if need be. Raises NotFound, StoreFailed, and Unavailable while draining or fenced."""
+        loaded = await self.find(key)
+        if loaded is None:
+            raise NotFound("there is no instance of that name")
+        return loaded
+
+    async def find(self, key: InstanceKey) -> Loaded | None:
+        """None when there is no such instance."""
+        if not self.is_open:
+            raise Unavailable("this server takes no more events; try again")
+        loaded = self._loaded.get(key)
+        if loaded is not None:
+            self._loaded.move_to_end(key)
+            return loaded
+        task = self._loading.get(key) or self._start(key, self._load(key))
+        return await asyncio.shield(task)
+
+    async def conceive(self, key: InstanceKey, code: Code) -> Loaded:
+        """The instance, or an activation of one that is to be created by `code`."""
+        return await self.find(key) or self._loaded.get(key) or self._conceive(key, code)
+
+    def drop_if_unborn(self, loaded: Loaded) -> None:
+        """A creation was refused: forget the activation, unless others wait in it."""
+        if loaded.view is None and loaded.is_idle() and self._loaded.get(loaded.key) is loaded:
+            self._drop(loaded)
+
+    def drain(self) -> None:
+        """Begin nothing more; answer everyone who waits with the durable state, as at the deadline."""
+        self.is_open = False
+        for loaded in list(self._loaded.values()):
+            loaded.driver.signal(phases.Drain())
+
+    async def aclose(self) -> None:
+        for loaded in list(self._loaded.values()):
+            self._drop(loaded)
+        tasks = list(self._loading.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- loading -----------------------------------------------------------------------------------
+
+    # Any: what a coroutine yields and is sent is the event loop's own business.
+    def _start(self, key: InstanceKey, loading: Coroutine[Any, Any, Loaded | None]) -> Loading:
+        """Whoever asks for the instance from now on waits for this task."""
+        task = asyncio.get_running_loop().create_task(loading)
+        self._loading[key] = task
+        task.add_done_callback(lambda done: self._loading_is_over(key, done))
+        return task
+
+    def _loading_is_over(self, key: InstanceKey, task: Loading) -> None:
+        if self._loading.get(key) is task:
+            del self._loading[key]
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            logger.error("an instance cannot be loaded", error=repr(failure))
+
+    async def _load(self, key: InstanceKey) -> Loaded | None:
+        record = await self._parts.store.load(key)
+        if record is None:
+            return None
+        loaded = await self._activate(record)
+        if loaded.driver.activation.mailbox:
+            loaded.driver.signal(phases.Tick())
+        return loaded
+
+    async def _activate(self, record: InstanceRecord) -> Loaded:
+        code = await self._codes.of(record.key, record.version)
+        self._numbers += 1
+        activation = activate(record, ActivationNumber(self._numbers), self._epoch)
+        loaded = Loaded(
+            activation, code, saved_state(record), parts=self._parts, alarms=self.alarms, ended=self._ended
+        )
+        return self._hold(loaded)
+
+    def _conceive(self, key: InstanceKey, code: Code) -> Loaded:
+        self._numbers += 1
+        instance = InstanceId(self._parts.ids.new("ins"))
+        activation = conceive(instance, key, code.version, ActivationNumber(self._numbers), self._epoch)
+        loaded = Loaded(activation, code, None, parts=self._parts, alarms=self.alarms, ended=self._ended)
+        return self._hold(loaded)
+
+    def _hold(self, loaded: Loaded) -> Loaded:
+        assert loaded.key not in self._loaded, "an instance is loaded once"
+        self._loaded[loaded.key] = loaded
+        if len(self._loaded) > ACTIVATIONS_MAX:
+            oldest = list(self._loaded.values())[:100]
+            for candidate in oldest:
+                if candidate.is_idle() and candidate is not loaded:
+                    self._drop(candidate)
+        return loaded
+
+    def _drop(self, loaded: Loaded) -> None:
+        del self._loaded[loaded.key]
+        loaded.close()
+
+    # --- what comes due ----------------------------------------------------------------------------
+
+    async def _deliver_timer(self, due: DueTimer) -> None:
+        """Raises MailboxBusy while half a mailbox waits: the row stays in the store."""
+        loaded = await self.find(due.key)
+        if loaded is None or loaded.driver.activation.instance != due.instance:
+            return
+        if len(loaded.driver.activation.mailbox) >= MAILBOX_ENVELOPES_MAX // 2:
+            raise MailboxBusy
+        loaded.deliver(
+            Envelope(
+                id=EnvelopeId(f"timer:{due.timer.key}"),
+                payload=External(due.timer.event),
+                source="timer",
+                cause=Cause("timer", due.timer.key),
+                attempts=due.attempts,
+            )
+        )
+
+    # --- after a commit that did not succeed -------------------------------------------------------
+
+    def _ended(self, loaded: Loaded, ending: Ending) -> None:
+        if self._loaded.get(loaded.key) is not loaded:
+            return
+        self._drop(loaded)
+        self.alarms.scan_soon()
+        if ending is Outcome.FENCED:
+            self.is_open = False
+            self._on_fenced()
+        elif isinstance(ending, BaseException):
+            is_ours = not isinstance(ending, StoreFailed | asyncio.CancelledError)
+            logger.error("an activation ends", error=repr(ending), exc_info=ending if is_ours else None)
+        self._start(loaded.key, self._recover(loaded, ending))
+
+    async def _recover(self, loaded: Loaded, ending: Ending) -> Loaded | None:
+        """The outcome of the last commit may be unknown: the history says what happened."""
+        try:
+            record = await self._parts.store.load(loaded.key)
+            begun = set() if ending is Outcome.NAME_TAKEN else _begun(loaded)
+            for envelope in [e for e in loaded.outside.values() if e.id in begun]:
+                await self._settle_account(loaded, envelope, record)
+            if not self.is_open:
+                self._refuse_rest(loaded)
+                return None
+            return await self._go_on(loaded, record)
+        except StoreFailed as failure:
+            logger.error("an instance cannot be recovered yet", error=str(failure))
+            self._refuse_rest(loaded)
+            return None
+
+    async def _settle_account(
+        self, loaded: Loaded, envelope: Envelope, record: InstanceRecord | None
+    ) -> None:
+        del loaded.outside[envelope.id]
+        a = loaded.driver.activation
+        is_durable = any(w.to == envelope.id for w in a.waiting)
+        if not is_durable:
+            is_durable = await self._parts.store.find_transition(a.instance, envelope.id) is not None
+        if is_durable and record is not None:
+            self._parts.callers.answer(envelope.id, record.view)
+        else:
+            self._parts.callers.refuse(envelope.id, "unavailable", NOTHING_HAPPENED)
+
+    async def _go_on(self, loaded: Loaded, record: InstanceRecord | None) -> Loaded | None:
+        rest = list(loaded.outside.values())
+        if record is None and not any(isinstance(e.payload, Initialize) for e in rest):
+            for envelope in rest:
+                self._parts.callers.refuse(envelope.id, "not-found", "there is no instance of that name")
+            return None
+        fresh = self._conceive(loaded.key, loaded.code) if record is None else await self._activate(record)
+        for envelope in rest:
+            fresh.deliver(envelope)
+        if not rest:
+            asyncio.get_running_loop().call_later(SETBACK_MS / 1000, fresh.driver.signal, phases.Tick())
+        return fresh
+
+    def _refuse_rest(self, loaded: Loaded) -> None:
+        for envelope in list(loaded.outside.values()):
+            self._parts.callers.refuse(envelope.id, "unavailable", NOTHING_HAPPENED)
+
+
+def _begun(loaded: Loaded) -> set[EnvelopeId]:
+    a = loaded.driver.activation
+    stepping = [e.id for e in a.phase.envelopes] if isinstance(a.phase, Stepping) else []
+    return {*stepping, *(w.to for w in a.waiting)}

@@ -1,0 +1,161 @@
+"""One loaded instance: its driver, its attachment to a worker, and what executing a command means."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from statebacked.core import phases
+from statebacked.core.phases import Activation, Command, Settled
+from statebacked.core.policy import Policy
+from statebacked.engine.alarms import Alarms
+from statebacked.engine.callers import Callers
+from statebacked.engine.driver import Driver, Ending
+from statebacked.engine.fanout import Fanout
+from statebacked.model.ids import EnvelopeId, Monotonic, Seq
+from statebacked.model.values import Envelope, InstanceRecord, Json, StateView
+from statebacked.ports import Attached, Clock, Code, Ids, Machines, Saved, Store
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What every activation works with."""
+
+    store: Store
+    machines: Machines
+    clock: Clock
+    ids: Ids
+    policy: Policy
+    callers: Callers
+    fanout: Fanout
+
+
+def saved_state(record: InstanceRecord) -> Saved:
+    return Saved(record.view.seq, record.snapshot, record.context)
+
+
+class Loaded:
+    """`outside` holds the client envelopes that are not answered yet, in order of arrival.
+
+    `saved` is the state as it was loaded, kept until the first commit replaces it.
+    """
+
+    def __init__(
+        self,
+        activation: Activation,
+        code: Code,
+        saved: Saved | None,
+        *,
+        parts: Parts,
+        alarms: Alarms,
+        ended: Callable[["Loaded", Ending], None],
+    ) -> None:
+        self.key = activation.key
+        self.code = code
+        self.outside: dict[EnvelopeId, Envelope] = {}
+        self._parts = parts
+        self._alarms = alarms
+        self._saved = saved
+        self._alarm = _Alarm(parts.clock, lambda: self.driver.signal(phases.Tick()))
+        self.driver = Driver(
+            activation,
+            policy=parts.policy,
+            now=parts.clock.now,
+            commit=parts.store.commit,
+            execute=self._execute,
+            ended=lambda ending: ended(self, ending),
+        )
+        self.attached: Attached = parts.machines.attach(
+            code, activation.key, activation.instance, activation.number, self.driver.signal
+        )
+
+    @property
+    def view(self) -> StateView | None:
+        """The newest durable state; None: the instance does not exist yet."""
+        return self.driver.activation.view
+
+    def is_idle(self) -> bool:
+        a = self.driver.activation
+        return isinstance(a.phase, Settled) and not a.mailbox and not self.outside
+
+    def deliver(self, envelope: Envelope) -> None:
+        if envelope.wants_reply:
+            self.outside[envelope.id] = envelope
+        self.driver.signal(phases.Deliver(envelope))
+
+    def close(self) -> None:
+        self._alarm.set(None)
+        self.attached.close()
+
+    def _execute(self, command: Command) -> None:
+        """Never waits: it enqueues."""
+        match command:
+            case phases.Compute(number, seq, envelopes):
+                self.attached.compute(number, seq, envelopes, self._load_saved)
+            case phases.WakeAt(at):
+                self._alarm.set(at)
+            case phases.Publish():
+                self._saved = None
+                self._parts.fanout.publish(self.key)
+            case phases.Reply(to, view):
+                self.outside.pop(to, None)
+                self._parts.callers.answer(to, view)
+            case phases.Perform(seq):
+                self.attached.perform(seq)
+            case phases.ReplyRefused(to, code, message):
+                self.outside.pop(to, None)
+                self._parts.callers.refuse(to, code, message)
+            case phases.Arm(timers):
+                self._alarms.arm(timers)
+            case phases.Stop(services):
+                self.attached.stop(services)
+            case phases.Close():
+                self.attached.close()
+            case phases.Complain(envelope, code, message):
+                logger.info("a machine refuses", source=envelope.source, code=code, reason=message)
+
+    async def _load_saved(self) -> Saved:
+        """The newest durable state: from memory right after loading, else from the store."""
+        if self._saved is not None:
+            return self._saved
+        record = await self._parts.store.load(self.key)
+        if record is None:
+            return Saved(Seq(0), Json(b"null"), Json(b"null"))
+        return saved_state(record)
+
+
+class _Alarm:
+    """At most one timer of the loop. Moving the alarm later leaves that timer alone: it looks again when it
+    fires, so that the usual event, over in a millisecond, arms nothing."""
+
+    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
+        self._clock = clock
+        self._ring = ring
+        self._at: Monotonic | None = None
+        self._armed_at = 0
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, at: Monotonic | None) -> None:
+        self._at = at
+        if at is None or (self._handle is not None and self._armed_at <= at):
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        self._arm(at)
+
+    def _arm(self, at: Monotonic) -> None:
+        self._armed_at = at
+        pause_ms = max(0, at - self._clock.now().mono)
+        self._handle = asyncio.get_running_loop().call_later(pause_ms / 1000, self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        if self._at is None:
+            return
+        if self._at > self._clock.now().mono:
+            self._arm(self._at)
+        else:
+            self._ring()

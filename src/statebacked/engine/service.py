@@ -1,0 +1,181 @@
+"""The use cases that the API calls: create, send, read, subscribe. Errors are those of model/errors.py."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from statebacked.core.policy import Policy
+from statebacked.engine.activations import Activations
+from statebacked.engine.callers import Callers
+from statebacked.engine.codes import Codes
+from statebacked.engine.fanout import Fanout, Subscriber, Subscription
+from statebacked.engine.loaded import Parts, saved_state
+from statebacked.model.errors import Conflict, MachineRefusal, NotFound, RejectedByAuthorizer, Unavailable
+from statebacked.model.ids import EnvelopeId, Epoch, InstanceKey, VersionId
+from statebacked.model.values import Envelope, External, Initialize, InstanceRecord, Json, StateView
+from statebacked.ports import Catalogue, Clock, Ids, Machines, Store, StoreFailed, WorkerGone
+
+logger = structlog.get_logger(__name__)
+
+UNDELIVERED_MAX = 10_000
+
+
+class Engine:
+    """Owns every instance of the store from `start` to `aclose`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalogue: Catalogue,
+        machines: Machines,
+        clock: Clock,
+        ids: Ids,
+        policy: Policy,
+        epoch: Epoch,
+    ) -> None:
+        self._store = store
+        self._machines = machines
+        self._ids = ids
+        self._is_fenced = False
+        self._callers = Callers()
+        self._codes = Codes(catalogue)
+        self._fanout = Fanout(self._judge)
+        parts = Parts(
+            store=store,
+            machines=machines,
+            clock=clock,
+            ids=ids,
+            policy=policy,
+            callers=self._callers,
+            fanout=self._fanout,
+        )
+        self._activations = Activations(parts, self._codes, epoch, self._fenced)
+        self._alarms: asyncio.Task[None] | None = None
+
+    # --- life --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take up what the last owner left: messages under way at once, timers as they are due."""
+        self._alarms = asyncio.get_running_loop().create_task(self._activations.alarms.run())
+        for key in await self._store.undelivered(UNDELIVERED_MAX):
+            await self._activations.find(key)
+
+    def is_usable(self) -> bool:
+        return self._activations.is_open and not self._is_fenced
+
+    async def drain(self, patience_ms: int) -> None:
+        """Take no more events, let running ones settle for `patience_ms`, then answer everyone."""
+        self._activations.is_open = False
+        try:
+            async with asyncio.timeout(patience_ms / 1000):
+                await self._callers.until_empty()
+        except TimeoutError:
+            self._activations.drain()
+            try:
+                async with asyncio.timeout(5):
+                    await self._callers.until_empty()
+            except TimeoutError:
+                logger.error("callers are left without an answer", count=len(self._callers))
+
+    async def aclose(self) -> None:
+        if self._alarms is not None:
+            self._alarms.cancel()
+            await asyncio.gather(self._alarms, return_exceptions=True)
+        await self._activations.aclose()
+        await self._fanout.aclose()
+
+    def _fenced(self) -> None:
+        if not self._is_fenced:
+            logger.error("another server has taken over this store; this one takes no more events")
+        self._is_fenced = True
+
+    # --- writing -----------------------------------------------------------------------------------
+
+    async def create_instance(
+        self, key: InstanceKey, context: Json | None, version: VersionId | None, auth: Json
+    ) -> StateView:
+        """The state after the first transition has settled."""
+        envelope = self._envelope(Initialize(context), auth)
+        try:
+            code = await self._codes.for_creation(key, version)
+            loaded = await self._activations.conceive(key, code)
+        except StoreFailed as failure:
+            raise _unavailable(failure) from failure
+        if loaded.view is None and loaded.code != code:
+            raise Conflict("another creation of that name is under way; try again")
+        answer = self._callers.expect(envelope.id)
+        loaded.deliver(envelope)
+        try:
+            return await answer
+        finally:
+            self._activations.drop_if_unborn(loaded)
+
+    async def send_event(self, key: InstanceKey, event: Json, auth: Json) -> StateView:
+        """`event` is a JSON object with a string `type`. The state once the instance has settled."""
+        try:
+            loaded = await self._activations.get(key)
+        except StoreFailed as failure:
+            raise _unavailable(failure) from failure
+        envelope = self._envelope(External(event), auth)
+        answer = self._callers.expect(envelope.id)
+        loaded.deliver(envelope)
+        return await answer
+
+    def _envelope(self, payload: Initialize | External, auth: Json) -> Envelope:
+        return Envelope(
+            id=EnvelopeId(self._ids.new("evt")), payload=payload, source="client", auth=auth, wants_reply=True
+        )
+
+    # --- reading -----------------------------------------------------------------------------------
+
+    async def read(self, key: InstanceKey, auth: Json) -> StateView:
+        """The newest durable state that allowRead admits; never waits for events under way."""
+        view, (is_allowed,) = await self._judge(key, [auth])
+        if not is_allowed:
+            raise RejectedByAuthorizer("allowRead refuses")
+        return view
+
+    async def admin_read(self, key: InstanceKey) -> InstanceRecord:
+        """Everything about the instance; no authorizer is asked."""
+        try:
+            record = await self._store.load(key)
+        except StoreFailed as failure:
+            raise _unavailable(failure) from failure
+        if record is None:
+            raise NotFound("there is no instance of that name")
+        return record
+
+    async def subscribe(self, key: InstanceKey, auth: Json, subscriber: Subscriber) -> Subscription:
+        """Pushes the present state at once and every newest one until closed or refused."""
+        subscription = self._fanout.add(key, auth, subscriber)
+        try:
+            subscription.offer(await self.read(key, auth))
+        except BaseException:
+            subscription.close()
+            raise
+        return subscription
+
+    async def _judge(self, key: InstanceKey, auths: Sequence[Json]) -> tuple[StateView, Sequence[bool]]:
+        """allowRead on the newest durable state, and which that was."""
+        try:
+            loaded = self._activations.peek(key)
+            if loaded is not None:
+                seen = loaded.view
+                assert seen is not None
+                allowed = await loaded.attached.may_read(seen.seq, auths)
+                if allowed is not None:
+                    return seen, allowed
+            record = await self.admin_read(key)
+            code = await self._codes.of(key, record.version)
+            return record.view, await self._machines.may_read(code, key, saved_state(record), auths)
+        except WorkerGone as gone:
+            raise MachineRefusal("machine-fault", gone.reason) from gone
+        except StoreFailed as failure:
+            raise _unavailable(failure) from failure
+
+
+def _unavailable(failure: StoreFailed) -> Unavailable:
+    logger.error("the store fails", error=str(failure))
+    return Unavailable("the store cannot be reached; nothing happened, try again")
