@@ -1,0 +1,122 @@
+"""From a machine's file to the one module that is uploaded.
+
+xstate is left out of the bundle: the server links the version that the file means. Everything else goes in.
+The server validates for real, in a sandbox; what is checked here is what can be said sooner and with a line
+number.
+"""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from statebacked.cli.deno_tool import Finished, run_deno, start_deno
+from statebacked.cli.errors import BuildError
+from statebacked.cli.resolve import resolve
+from statebacked.cli.typecheck import Verdict, judge
+
+__all__ = ["Bundle", "build", "read_js"]
+
+REQUIRED_EXPORTS = ("default", "allowRead", "allowWrite")
+SOURCE_SUFFIXES = frozenset({".ts", ".tsx", ".mts", ".js", ".jsx", ".mjs"})
+
+_EXPORT_CLAUSE = re.compile(r"export\s*\{([^{}]*)\}")
+# The statement forms in which the bundler leaves an import of `npm:xstate@5.33.3/guards`.
+_NPM_XSTATE = re.compile(r'(\bfrom\s*|\bimport\s*\(?\s*)"npm:/?xstate(?:@[^"/]*)?((?:/[^"]*)?)"')
+_MISSING = re.compile(r'Import "([^"]+)" not a dependency')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """`code` is the module's text; `xstate` the exact version it was written for, None when nothing tells."""
+
+    code: bytes
+    xstate: str | None = None
+    warnings: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    @property
+    def hint(self) -> dict[str, str] | None:
+        """The body of POST /v."""
+        return None if self.xstate is None else {"xstate": self.xstate}
+
+
+def build(file: Path, *, env: Mapping[str, str], skips_validation: bool = False) -> Bundle:
+    """Bundles `file` with what it imports, and checks its types meanwhile. Raises BuildError, CliError."""
+    file = file.resolve()
+    if not file.is_file():
+        raise BuildError(f"there is no file {file}")
+    if file.suffix not in SOURCE_SUFFIXES:
+        raise BuildError(f"{file.name} is neither TypeScript nor JavaScript (.ts, .js)")
+    resolution = resolve(file, env)
+    with tempfile.TemporaryDirectory(prefix="smply-") as folder:
+        output = Path(folder) / "machine.js"
+        bundling = start_deno(_bundle_arguments(file, resolution.flags, output), folder=file.parent, env=env)
+        verdict = Verdict(errors=(), warnings=())
+        try:
+            if not skips_validation:
+                checking = ["check", "--quiet", *resolution.flags, file.name]
+                verdict = judge(run_deno(start_deno(checking, folder=file.parent, env=env)), file.parent)
+        finally:
+            bundled = run_deno(bundling)
+        if bundled.code != 0 or not output.is_file():
+            raise BuildError(_bundling_failed(bundled, file))
+        code = _NPM_XSTATE.sub(r'\1"xstate\2"', output.read_text(encoding="utf-8"))
+    if verdict.errors:
+        raise BuildError("\n".join([f"{file.name} has type errors", *verdict.errors]))
+    if not skips_validation:
+        _require_exports(exported_names(code), file)
+    return Bundle(
+        code=code.encode(), xstate=resolution.xstate, warnings=verdict.warnings, files=resolution.files
+    )
+
+
+def read_js(file: Path, *, skips_validation: bool = False) -> Bundle:
+    """A module that the caller has bundled, byte for byte. Raises BuildError."""
+    try:
+        code = file.read_bytes()
+    except OSError as exc:
+        raise BuildError(f"cannot read {file}: {exc.strerror}") from exc
+    if not skips_validation:
+        # No parser here: a name that occurs nowhere is certainly not exported, and the server looks closely.
+        words = set(re.findall(r"\w+", code.decode("utf-8", errors="replace")))
+        _require_exports(words, file)
+    return Bundle(code=code, files=(file,))
+
+
+def exported_names(code: str) -> set[str]:
+    """The names of the bundler's export clause, `export{a as allowRead,b as default}`."""
+    names: set[str] = set()
+    for clause in _EXPORT_CLAUSE.findall(code):
+        names |= {part.split(" as ")[-1].strip() for part in clause.split(",")}
+    return names
+
+
+def _require_exports(names: set[str], file: Path) -> None:
+    missing = [name for name in REQUIRED_EXPORTS if name not in names]
+    if missing:
+        raise BuildError(
+            f"{file.name} does not export {' and '.join(missing)}: a machine's file has the machine as its "
+            "default export, and the functions allowRead and allowWrite"
+        )
+
+
+def _bundle_arguments(file: Path, flags: tuple[str, ...], output: Path) -> list[str]:
+    # Minifying for a browser also makes process.env.NODE_ENV the constant "production".
+    kind = ("--platform", "browser", "--minify", "--keep-names")
+    external = ("--external", "xstate", "--external", "npm:xstate*", "--external", "npm:/xstate*")
+    return ["bundle", "--quiet", *flags, *kind, *external, "--output", str(output), file.name]
+
+
+def _bundling_failed(bundled: Finished, file: Path) -> str:
+    lines = bundled.err.replace(file.parent.as_uri() + "/", "").replace("file://", "").split("\n")
+    told = [
+        line.removeprefix("error: ") for line in lines if line.strip() and line != "error: bundling failed"
+    ]
+    missing = [
+        name for name in dict.fromkeys(_MISSING.findall(bundled.err)) if not name.startswith((".", "/"))
+    ]
+    if missing:
+        told.append(f"a package that is not installed here: npm install {' '.join(missing)}")
+    return "\n".join([f"{file.name} cannot be bundled", *told])

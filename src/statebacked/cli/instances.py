@@ -1,0 +1,120 @@
+"""`smply instances`: one life of a machine each."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from statebacked.cli.api import JsonObject, path_of
+from statebacked.cli.errors import CliError
+from statebacked.cli.options import (
+    AuthContext,
+    Instance,
+    Machine,
+    Token,
+    connect,
+    connect_as,
+    paged,
+    parse_json,
+)
+from statebacked.cli.output import page_through, progress, rows_of, write_json
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Manage state machine instances.")
+
+
+@app.command("create")
+def create(
+    context: typer.Context,
+    *,
+    machine: Machine,
+    instance: Instance,
+    auth_context: AuthContext = None,
+    token: Token = None,
+    initial: Annotated[
+        str | None, typer.Option("--context", "-c", help="Initial context, JSON.", show_default=False)
+    ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            "--version", "-v", help="Machine version id; the current version if absent.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Create an instance and show its first state."""
+    body: JsonObject = {"slug": instance}
+    if initial is not None:
+        body["context"] = parse_json(initial, "--context")
+    if version is not None:
+        body["machineVersionId"] = version
+    with (
+        connect_as(context, auth_context=auth_context, token=token) as api,
+        progress("waiting for the machine"),
+    ):
+        state = api.post(path_of("machines", machine), body)
+    write_json(state)
+
+
+@app.command("send-event")
+def send_event(
+    context: typer.Context,
+    *,
+    machine: Machine,
+    instance: Instance,
+    event: Annotated[
+        str,
+        typer.Option(
+            "--event", "-e", help='Event: a name, or JSON {"type": "...", ...data}.', show_default=False
+        ),
+    ],
+    auth_context: AuthContext = None,
+    token: Token = None,
+) -> None:
+    """Send an event and show the state in which the machine settles."""
+    body = {"event": parse_event(event)}
+    with (
+        connect_as(context, auth_context=auth_context, token=token) as api,
+        progress("waiting for the machine"),
+    ):
+        state = api.post(path_of("machines", machine, "i", instance, "events"), body)
+    write_json(state)
+
+
+@app.command("get")
+def get(context: typer.Context, machine: Machine, instance: Instance) -> None:
+    """Show an instance as its administrator sees it."""
+    with connect(context) as api:
+        write_json(api.get(path_of("machines", machine, "i", instance, "admin")))
+
+
+@app.command("list")
+def list_instances(context: typer.Context, machine: Machine) -> None:
+    """List the instances of a machine."""
+    with connect(context) as api:
+        page_through(
+            lambda cursor: api.get(path_of("machines", machine, "i"), paged(cursor)),
+            lambda page: rows_of(page, "instances"),
+            ["slug", "status", "machineVersion", "createdAt"],
+        )
+
+
+@app.command("list-transitions")
+def list_transitions(context: typer.Context, machine: Machine, instance: Instance) -> None:
+    """List what has happened to an instance, oldest first."""
+    with connect(context) as api:
+        page_through(
+            lambda cursor: api.get(path_of("machines", machine, "i", instance, "events"), paged(cursor)),
+            lambda page: rows_of(page, "transitions"),
+            ["createdAt", "event", "state"],
+        )
+
+
+def parse_event(text: str) -> object:
+    """A bare name is that event; what starts as a JSON object must be one, with a `type`. Raises CliError."""
+    if not text.lstrip().startswith("{"):
+        return text
+    event = parse_json(text, "--event")
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        raise CliError(f'--event {json.dumps(event)} has no "type": an event object names itself there')
+    return event

@@ -1,0 +1,59 @@
+"""`smply orgs`: whose machines and instances they are."""
+
+from typing import Annotated
+
+import typer
+
+from statebacked.cli.api import path_of
+from statebacked.cli.credentials import read_default_org, write_default_org
+from statebacked.cli.errors import CliError
+from statebacked.cli.options import connect, globals_of, paged
+from statebacked.cli.output import note, page_through, rows_of, write_json
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Manage organizations.")
+default = typer.Typer(no_args_is_help=True, help="The org that commands use, kept in ~/.smply/default-org.")
+app.add_typer(default, name="default")
+
+OrgOption = Annotated[str | None, typer.Option("--org", "-o", help="Organization id.", show_default=False)]
+
+
+@app.command("list")
+def list_orgs(context: typer.Context) -> None:
+    """List the orgs that you belong to."""
+    with connect(context) as api:
+        page_through(
+            lambda cursor: api.get(path_of("orgs"), paged(cursor)),
+            lambda page: rows_of(page, "orgs"),
+            ["id", "name", "role", "createdAt"],
+        )
+
+
+@app.command("create")
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Option("--name", "-n", help="Organization name.", show_default=False)],
+) -> None:
+    """Create an org."""
+    with connect(context) as api:
+        created = api.post(path_of("orgs"), {"name": name})
+    write_json({"orgId": created.get("id")})
+
+
+@default.command("set")
+def set_default(context: typer.Context, org: OrgOption = None) -> None:
+    """Use this org from now on."""
+    options = globals_of(context)
+    chosen = org or options.org
+    if chosen is None:
+        raise CliError("name the org with --org")
+    write_default_org(options.surroundings, chosen)
+    note(f"The default org is {chosen}.")
+
+
+@default.command("get")
+def get_default(context: typer.Context) -> None:
+    """Show the org that commands use."""
+    org = read_default_org(globals_of(context).surroundings)
+    print(org if org is not None else "No default organization set.")

@@ -1,0 +1,126 @@
+"""`smply machine-versions`: the code of a machine. Uploaded in three steps, current only when asked for."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from statebacked.cli.api import Api, JsonObject, path_of
+from statebacked.cli.build import Bundle, build, read_js
+from statebacked.cli.errors import CliError
+from statebacked.cli.options import (
+    JsFile,
+    Machine,
+    NodeFile,
+    SkipValidation,
+    connect,
+    globals_of,
+    paged,
+    parse_json,
+)
+from statebacked.cli.output import note, page_through, progress, rows_of, write_json
+from statebacked.cli.surroundings import Surroundings
+
+__all__ = ["IndexSelectors", "app", "bundle_from", "parse_selectors", "upload_version"]
+
+app = typer.Typer(no_args_is_help=True, help="Manage versions of state machine definitions.")
+
+IndexSelectors = Annotated[
+    str | None,
+    typer.Option(
+        "--index-selectors",
+        "-d",
+        help="JSON object: index name to JSONPath into the context.",
+        show_default=False,
+    ),
+]
+
+
+@app.command("create")
+def create(
+    context: typer.Context,
+    *,
+    machine: Machine,
+    version_reference: Annotated[
+        str,
+        typer.Option(
+            "--version-reference", "-r", help="Name of the version, e.g. a commit.", show_default=False
+        ),
+    ],
+    js: JsFile = None,
+    node: NodeFile = None,
+    index_selectors: IndexSelectors = None,
+    make_current: Annotated[
+        bool, typer.Option("--make-current", "-c", help="Make this version the current one.")
+    ] = False,
+    skip_validation: SkipValidation = False,
+) -> None:
+    """Upload a new version of a machine."""
+    selectors = parse_selectors(index_selectors)
+    surroundings = globals_of(context).surroundings
+    bundle = bundle_from(surroundings, js=js, node=node, skips_validation=skip_validation)
+    if bundle is None:
+        raise CliError("give the code: --node FILE or --js FILE")
+    finalize: JsonObject = {"clientInfo": version_reference, "makeCurrent": make_current}
+    if selectors is not None:
+        finalize["indexSelectors"] = selectors
+    with connect(context) as api:
+        write_json(upload_version(api, machine, bundle, finalize))
+
+
+@app.command("list")
+def list_versions(context: typer.Context, machine: Machine) -> None:
+    """List the versions of a machine."""
+    with connect(context) as api:
+        page_through(
+            lambda cursor: api.get(path_of("machines", machine, "v"), paged(cursor)),
+            lambda page: rows_of(page, "versions"),
+            ["id", "clientInfo", "createdAt"],
+        )
+
+
+def bundle_from(
+    surroundings: Surroundings, *, js: Path | None, node: Path | None, skips_validation: bool
+) -> Bundle | None:
+    """The code that the options name, ready to upload; None when they name none. Raises CliError."""
+    if js is not None and node is not None:
+        raise CliError("give one of --node and --js, not both")
+    if node is not None:
+        with progress(f"bundling {node} (the first time fetches the bundler)"):
+            bundle = build(surroundings.cwd / node, env=surroundings.env, skips_validation=skips_validation)
+    elif js is not None:
+        bundle = read_js(surroundings.cwd / js, skips_validation=skips_validation)
+    else:
+        return None
+    for warning in bundle.warnings:
+        note(f"warning: {warning}")
+    return bundle
+
+
+def upload_version(api: Api, machine: str, bundle: Bundle, finalize: JsonObject) -> JsonObject:
+    """Announce, upload, finalize: {machineVersionId}. Raises ApiError, 400 `invalid-machine` for bad code."""
+    with progress(f"uploading {len(bundle.code):,} bytes"):
+        announced = api.post(path_of("machines", machine, "v") + "?gzip", bundle.hint)
+        url, fields = announced.get("codeUploadUrl"), announced.get("codeUploadFields")
+        signed = announced.get("machineVersionId")
+        if not isinstance(url, str) or not isinstance(fields, dict) or not isinstance(signed, str):
+            raise CliError("the server's answer names no place to upload to: is this a statebacked server?")
+        api.upload(
+            url,
+            {str(key): str(value) for key, value in fields.items()},
+            file_name=f"{machine}.js",
+            code=bundle.code,
+        )
+        return api.put(path_of("machines", machine, "v", signed), finalize)
+
+
+def parse_selectors(text: str | None) -> dict[str, str] | None:
+    """Index names and their paths. Raises CliError."""
+    if text is None:
+        return None
+    selectors = parse_json(text, "--index-selectors")
+    if not isinstance(selectors, dict) or not all(
+        name and isinstance(path, str) for name, path in selectors.items()
+    ):
+        raise CliError("--index-selectors must be a JSON object of index names and JSONPath strings")
+    return selectors
