@@ -45,11 +45,16 @@ class Instance4 implements Instance {
 
   constructor(private readonly machine: Machine, private readonly outlet: Outlet) {
     machine._init(); // else `after` of a restored state is unknown
-    this.#services = new Services(machine, (event, service, ends) => this.#announce(event, service, ends));
+    this.#services = new Services(
+      machine,
+      (event, service, ends) => this.#announce(event, service, ends),
+      (service, run) => (outlet.within ? outlet.within(service, run) : run()),
+    );
   }
 
   current(): { value: unknown; context: unknown } | null {
-    return this.#state && { value: this.#state.value, context: this.#state.context };
+    const state = this.#step?.state ?? this.#state;
+    return state && { value: state.value, context: state.context };
   }
 
   initialize(context: unknown): Computed {
@@ -85,14 +90,19 @@ class Instance4 implements Instance {
     }));
   }
 
+  revert(snapshot: unknown, context: unknown): void {
+    const held = this.#state?.context;
+    this.restore(snapshot, withActors(context, held));
+    this.#services.attach();
+  }
+
   transition(event: unknown): Computed {
     const state = this.#durable();
+    this.#step = null;
     const origin = this.#origins.get(event as object);
     const incoming = origin?.envelope ?? envelope(withoutMark(event as Event));
     if (origin?.ending) this.#running.delete(origin.ending);
-    if (state.done || isInert(incoming) || this.#isUnhandledError(state, incoming)) {
-      return this.#unchanged(state);
-    }
+    if (state.done || isInert(incoming) || this.#isUnhandledError(state, incoming)) return UNCHANGED;
     const recording = this.#record();
     recording.forward(incoming);
     const isEager = Boolean(this.machine.config.predictableActionArguments);
@@ -104,11 +114,9 @@ class Instance4 implements Instance {
       () => this.machine.transition(state, incoming, undefined, recorder),
     );
     if (!isEager) recording.actionsOf(next);
-    // xstate makes a new configuration exactly when a transition is selected, here or in a microstep.
-    if (next.configuration === state.configuration && recording.effects.length === 0) {
-      return this.#unchanged(state);
-    }
-    return this.#hold(next, recording);
+    return recording.isEmpty && !this.#isSelected(state, next, incoming)
+      ? UNCHANGED
+      : this.#hold(next, recording);
   }
 
   serviceError(id: string, error: unknown): { type: string } {
@@ -193,10 +201,17 @@ class Instance4 implements Instance {
     return computed;
   }
 
-  #unchanged(state: State): Computed {
-    this.#step = null;
-    const nothing = { timers: [], sends: [], starts: [], stops: [], hasEffects: false };
-    return { ...viewOf(state), ...nothing, changed: false };
+  /** Of a step that recorded nothing: was a transition selected, in it or in one of its microsteps? */
+  #isSelected(state: State, next: State, event: Envelope): boolean {
+    const [before, after] = [state.configuration, next.configuration];
+    if (after === before) return false; // xstate makes a new one whenever a transition is selected
+    if (next.context !== state.context || after.length !== before.length) return true;
+    if (after.some((node) => !before.includes(node))) return true;
+    // A forbidden transition, without target and actions, is selected and still none.
+    const own = next.transitions.length > 0
+      ? next.transitions
+      : this.machine.getTransitionData(state, event)?.transitions;
+    return (own ?? []).some(({ target, actions }) => target !== undefined || actions.length > 0);
   }
 
   /** Plain xstate throws the error out of the interpreter when no active state handles any error. */
@@ -233,6 +248,20 @@ class Instance4 implements Instance {
   }
 }
 
+const UNCHANGED: Computed = {
+  changed: false,
+  value: null,
+  tags: [],
+  done: false,
+  snapshot: null,
+  context: null,
+  timers: [],
+  sends: [],
+  starts: [],
+  stops: [],
+  hasEffects: false,
+};
+
 const viewOf = (state: State) => ({
   value: state.value,
   tags: tagsOf(state),
@@ -249,6 +278,14 @@ const withoutMark = (event: Event): Event => {
   if (!("$$type" in event)) return event;
   const { $$type: _, ...rest } = event;
   return rest as Event;
+};
+
+/** A context fresh from JSON, with the actors that stand in the same places of the one that it replaces. */
+const withActors = (fresh: unknown, held: unknown): unknown => {
+  if (!isObject(fresh) || !isObject(held)) return fresh;
+  if (typeof held.send === "function" && held.id === fresh.id) return held;
+  for (const key of Object.keys(fresh)) fresh[key] = withActors(fresh[key], held[key]);
+  return fresh;
 };
 
 /** The reason why a default export is no usable machine of this major, or null. */

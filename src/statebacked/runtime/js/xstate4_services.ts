@@ -24,6 +24,8 @@ import {
 
 /** `service` null: nobody that is known by an id. */
 export type Sent = (event: Envelope, service: string | null, ends: boolean) => void;
+/** Run a service's code so that all that it says, then and later, is known to be its own. */
+export type Within = <T>(service: string, run: () => T) => T;
 export type Spawn = (entity: unknown, name: string, options: SpawnOptions | undefined) => Actor;
 
 type Timer = ReturnType<typeof setTimeout>;
@@ -63,7 +65,7 @@ export class Services {
   readonly #timers = new Set<Timer>();
   readonly #newestTimer = new Map<string, Timer>();
 
-  constructor(machine: Machine, private readonly sent: Sent) {
+  constructor(machine: Machine, private readonly sent: Sent, private readonly within: Within) {
     const root = this.root = create(machine, { execute: false });
     root.send = (event: unknown, payload?: Record<string, unknown>) => this.#receive(event, payload);
     root.spawn = (entity, name, options) =>
@@ -116,7 +118,8 @@ export class Services {
     this.#starting = id;
     this.#endedAtStart = false;
     try {
-      run();
+      this.within(id, run);
+      this.#enclose(id);
       if (!isAlive(this.root.children.get(id)) && !this.#endedAtStart) {
         this.#end(envelope({ type: OVER }), id);
       }
@@ -161,6 +164,11 @@ export class Services {
       const [target, event] = next;
       report.guard("sending to a service", () => target.send(event));
     }
+    this.attach();
+  }
+
+  /** A state knows its children. */
+  attach(): void {
     const state = this.root._state;
     if (state) this.root.children.forEach((child) => (state.children[child.id] = child));
   }
@@ -196,6 +204,14 @@ export class Services {
       if (this.root.children.get(actor.id) === actor) return actor.id;
     }
     return origin; // a promise or an observable that is over: it left the children before it said so
+  }
+
+  #enclose(id: string): void {
+    const child = this.root.children.get(id);
+    if (!child) return;
+    const { send, stop } = child;
+    child.send = (event) => this.within(id, () => send.call(child, event));
+    if (stop) child.stop = () => this.within(id, () => stop.call(child));
   }
 
   #spawnNow(entity: unknown, name: string, options: SpawnOptions | undefined): Actor {

@@ -57,8 +57,14 @@ export interface Machine extends StateNode {
   _init(): void;
   getInitialState(value: unknown, context: unknown): State;
   transition(state: State, event: Envelope, context: undefined, recorder: Recorder | undefined): State;
+  getTransitionData(state: State, event: Envelope): { transitions: Transition[] } | undefined;
   resolve(value: unknown): unknown;
   resolveState(config: unknown): State;
+}
+
+export interface Transition {
+  target: unknown;
+  actions: unknown[];
 }
 
 export interface State {
@@ -71,6 +77,7 @@ export interface State {
   actions: Action[];
   /** Replaced by a new array exactly when a transition was selected. */
   configuration: StateNode[];
+  transitions: Transition[];
   tags: Set<string>;
   done: boolean;
   children: Record<string, unknown>;

@@ -42,6 +42,10 @@ export class Recording {
     private readonly running: ReadonlySet<string>,
   ) {}
 
+  get isEmpty(): boolean {
+    return this.effects.length + this.timers.length + this.sends.length === 0;
+  }
+
   /** xstate forwards before it computes: the children hear of the event first. */
   forward(event: Envelope): void {
     if (this.services.forwards) this.#add({ kind: "forward", event });
