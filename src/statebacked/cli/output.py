@@ -34,7 +34,7 @@ def write_json(value: object) -> None:
 
 
 def write_table(rows: Sequence[JsonObject], columns: Sequence[str]) -> None:
-    """One line a row; a value that is no string is shown as JSON."""
+    """One line a row. A version is shown as its id, any other value that is no string as JSON."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -50,6 +50,8 @@ def write_table(rows: Sequence[JsonObject], columns: Sequence[str]) -> None:
 def _cell(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, dict) and isinstance(value.get("id"), str):
+        return str(value["id"])
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
