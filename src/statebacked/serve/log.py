@@ -1,0 +1,42 @@
+"""How the server logs: JSON lines on stderr, or readable ones on a terminal; secrets are cut out of both."""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_SECRET = re.compile(r"(sbsec_|sbs_|inv_|eyJ)[A-Za-z0-9_.+/=-]{6,}")
+
+# Any: structlog's event dictionaries hold whatever the caller logs.
+Event = MutableMapping[str, Any]
+
+
+def set_up_logging(level: str, *, is_readable: bool) -> None:
+    """Once, at the start of the process. `level` is a name of the standard library's."""
+    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
+    if is_readable:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            redact,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def redact(_logger: object, _method: str, event: Event) -> Event:
+    """Cut everything that looks like a token or a key out of every text."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = _SECRET.sub(lambda found: found.group(1) + "…", value)
+    return event

@@ -1,0 +1,105 @@
+"""A real server process for tests: started, killed and asked as a user would."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+E2E = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True)
+class RealServer:
+    """`lines` are what it printed before it was ready."""
+
+    process: subprocess.Popen[str]
+    url: str
+    data: Path
+    log: Path
+
+    @property
+    def admin(self) -> dict[str, str]:
+        held: dict[str, str] = json.loads((self.data / "admin.json").read_text())
+        return held
+
+    def environment(self) -> dict[str, str]:
+        """For the command line and for scripts that use the published client."""
+        admin = self.admin
+        return {
+            **os.environ,
+            "STATEBACKED_DATA": str(self.data),
+            "API_HOST": self.url,
+            "ORG_ID": admin["orgId"],
+            "KEY_ID": admin["keyId"],
+            "SECRET_KEY": admin["secretKey"],
+            "ADMIN_TOKEN": admin["adminToken"],
+        }
+
+    def smply(self, *arguments: str, cwd: Path | None = None) -> str:
+        """What the command prints; fails the test when it fails."""
+        done = subprocess.run(
+            [str(BIN / "smply"), *arguments],
+            env=self.environment(),
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"smply {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def node(self, script: str, environment: Mapping[str, str] | None = None) -> str:
+        """Run a script of this folder; fails the test when it fails."""
+        done = subprocess.run(
+            ["node", *(["--test"] if script.endswith(".test.mjs") else []), script],
+            env={**self.environment(), **(environment or {})},
+            cwd=E2E,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr + self.log.read_text()[-4000:]
+        return done.stdout
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=30)
+
+
+@contextmanager
+def real_server(
+    data: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[RealServer]:
+    server = start_server(data, arguments, environment)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop()
+
+
+def start_server(
+    data: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> RealServer:
+    """Start and wait until it listens: it says so in one line."""
+    data.mkdir(parents=True, exist_ok=True)
+    log = data / "server.log"
+    with log.open("a") as out:
+        process = subprocess.Popen(
+            [str(BIN / "statebacked"), "serve", "--port", "0", "--data", str(data), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=out,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("statebacked listens on "), line + log.read_text()
+    return RealServer(process, line.split()[-1], data, log)
