@@ -36,6 +36,7 @@ from statebacked.model.values import Json
 from statebacked.ports import Catalogue, Clock
 
 Headers = Mapping[bytes, bytes]
+IsAffected = Callable[[Principal], bool]
 
 ORG_HEADER: Final = b"x-statebacked-org-id"
 ACT_HEADER: Final = b"x-statebacked-act"
@@ -63,7 +64,7 @@ class Authenticator:
         self._realtime_grace_ms = realtime_grace_ms
         self._cache = TokenCache()
         self._changes = 0
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[IsAffected], None]] = []
 
     def cached(self, headers: Headers) -> Principal | None:
         """The principal, if it is known without waiting. Raises MissingOrg and MissingScope."""
@@ -111,11 +112,15 @@ class Authenticator:
         """What tokens stand on has changed: keys, members, sessions or orgs."""
         self._changes += 1
         self._cache.clear()
-        for listener in self._listeners:
-            listener()
 
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever `changed` is."""
+    def revoke(self, is_affected: IsAffected) -> None:
+        """Principals of that description are no more: their subscriptions end at once."""
+        self.changed()
+        for listener in self._listeners:
+            listener(is_affected)
+
+    def on_revoke(self, listener: Callable[[IsAffected], None]) -> None:
+        """Call `listener` whenever `revoke` is called."""
         self._listeners.append(listener)
 
     # --- tokens ----------------------------------------------------------------------------------

@@ -1,0 +1,275 @@
+"""The ASGI application: from a request to the route that serves it, and from an error to its answer.
+
+Theory of operation. The two hot HTTP routes and /rt are served by hand. Everything else goes through
+Starlette's router, each route behind the check of its row in the access table. Whatever is raised on the
+way becomes an answer here and nowhere else. Every response carries CORS headers and its request's id.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.routing import Router
+
+from statebacked.api.bodies import ClientGone, Deadlines, Message, Receive
+from statebacked.api.cursors import Cursors
+from statebacked.api.edge import Edge
+from statebacked.api.hot import HotRoutes
+from statebacked.api.instances import InstanceRoutes
+from statebacked.api.keys import KeyRoutes
+from statebacked.api.machines import MachineRoutes
+from statebacked.api.orgs import OrgRoutes
+from statebacked.api.paths import Scope, prefix_of, segments_of
+from statebacked.api.replies import (
+    CORS_HEADERS,
+    PREFLIGHT_HEADERS,
+    MachineTexts,
+    Reply,
+    error_reply,
+    internal_error_reply,
+    messages_of,
+)
+from statebacked.api.routes import REQUEST_ID_KEY, Guards, Handlers
+from statebacked.api.service import ServiceRoutes
+from statebacked.api.signatures import Signatures
+from statebacked.api.socket import Send, Sockets
+from statebacked.api.tokens import TokenRoutes
+from statebacked.api.uploads import UploadRoutes
+from statebacked.api.use_cases import Engine
+from statebacked.api.versions import VersionRoutes
+from statebacked.auth.authenticator import Authenticator
+from statebacked.auth.scopes import ROUTES
+from statebacked.auth.secrets import Keyring, RandomBytes
+from statebacked.model.errors import BadRequest, MethodNotAllowed, NotFound, StateBackedError
+from statebacked.model.limits import RT_TOKEN_GRACE_S
+from statebacked.ports import Catalogue, Clock, Ids, Machines, Store
+
+logger = logging.getLogger(__name__)
+
+_PREFLIGHT = Reply(204, b"", (*CORS_HEADERS, *PREFLIGHT_HEADERS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """`public_url` is where clients reach the server, None when only the Host header says so.
+
+    `expose_machine_texts`: whoever calls may read what machine code threw (`statebacked dev`).
+    """
+
+    public_url: str | None = None
+    bound_to_loopback: bool = True
+    expose_machine_texts: bool = False
+    realtime_token_grace_ms: int = RT_TOKEN_GRACE_S * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiParts:
+    """All that the API is built on."""
+
+    engine: Engine
+    store: Store
+    catalogue: Catalogue
+    machines: Machines
+    keyring: Keyring
+    clock: Clock
+    ids: Ids
+    random_bytes: RandomBytes
+    settings: ApiSettings = ApiSettings()
+
+
+def build_application(parts: ApiParts) -> "Application":
+    """The whole API over those parts."""
+    settings = parts.settings
+    authenticator = Authenticator(
+        parts.catalogue,
+        parts.keyring,
+        parts.clock,
+        own_audience=settings.public_url,
+        realtime_grace_ms=settings.realtime_token_grace_ms,
+    )
+    deadlines = Deadlines()
+    texts = MachineTexts(everyone=settings.expose_machine_texts)
+    guards = Guards(authenticator, Cursors(parts.keyring), deadlines, texts)
+    return Application(
+        edge=Edge(bound_to_loopback=settings.bound_to_loopback, public_url=settings.public_url),
+        hot=HotRoutes(parts.engine, authenticator, deadlines, texts),
+        cold=Router(guards.bind(ROUTES, _handlers(parts, authenticator)), redirect_slashes=False),
+        sockets=Sockets(parts.engine, authenticator, parts.clock, deadlines),
+        prefix=prefix_of(settings.public_url),
+        request_id_prefix=parts.ids.new("req"),
+    )
+
+
+def _handlers(parts: ApiParts, authenticator: Authenticator) -> Handlers:
+    catalogue, clock, ids, keyring = parts.catalogue, parts.clock, parts.ids, parts.keyring
+    signatures = Signatures(keyring)
+    keys = KeyRoutes(
+        catalogue, authenticator, clock, ids=ids, keyring=keyring, random_bytes=parts.random_bytes
+    )
+    versions = VersionRoutes(
+        catalogue,
+        parts.machines,
+        signatures,
+        clock=clock,
+        ids=ids,
+        public_url=parts.settings.public_url,
+    )
+    return Handlers(
+        org={
+            **MachineRoutes(catalogue, clock).handlers(),
+            **InstanceRoutes(parts.engine, parts.store, catalogue).handlers(),
+            **versions.handlers(),
+            **keys.handlers(),
+        },
+        user=OrgRoutes(catalogue, authenticator, clock, ids).handlers(),
+        open={
+            **UploadRoutes(catalogue, signatures, clock).handlers(),
+            **TokenRoutes(catalogue, keyring, clock).handlers(),
+            **ServiceRoutes(parts.engine).handlers(),
+        },
+    )
+
+
+class Application:
+    """An ASGI application. `close_sockets` belongs to a graceful stop, after the last step has committed."""
+
+    def __init__(
+        self,
+        *,
+        edge: Edge,
+        hot: HotRoutes,
+        cold: Router,
+        sockets: Sockets,
+        prefix: tuple[bytes, ...],
+        request_id_prefix: str,
+    ) -> None:
+        self._edge = edge
+        self._hot = hot
+        self._cold = cold
+        self._sockets = sockets
+        self._prefix = prefix
+        self._request_id_prefix = request_id_prefix
+        self._requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "websocket":
+            await self._websocket(scope, receive, send)
+        elif kind == "lifespan":
+            await _lifespan(receive, send)
+
+    async def close_sockets(self) -> None:
+        """Send what waits, then close every socket with 1012 and take no more."""
+        await self._sockets.close()
+
+    # --- HTTP ------------------------------------------------------------------------------------
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._requests += 1
+        request_id = f"{self._request_id_prefix}-{self._requests}"
+        sender = _Sender(send, request_id)
+        try:
+            reply = await self._reply(scope, receive, sender, request_id)
+        except StateBackedError as error:
+            reply = error_reply(error, request_id)
+        except ClientGone:
+            return
+        except Exception:
+            logger.exception("a request fails request=%s", request_id)
+            if sender.started:
+                raise
+            reply = internal_error_reply(request_id)
+        if reply is not None:
+            start, body = messages_of(reply, request_id.encode())
+            await send(start)
+            await send(body)
+
+    async def _reply(
+        self, scope: Scope, receive: Receive, sender: "_Sender", request_id: str
+    ) -> Reply | None:
+        """The answer, or None when the cold route has sent its own."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._edge.check(headers)
+        method = scope["method"]
+        segments = segments_of(scope, self._prefix)
+        if len(segments) > 3 and segments[0] == b"machines" and segments[2] == b"i":
+            if method == "POST" and len(segments) == 5 and segments[4] == b"events":
+                return await self._hot.send_event(segments, headers, receive, request_id)
+            if len(segments) == 4 and method in {"GET", "HEAD"}:
+                return await self._hot.get_state(segments, headers, request_id)
+        if method == "OPTIONS":
+            return _PREFLIGHT
+        if segments == [b"rt"] and method == "GET":
+            raise BadRequest("/rt speaks WebSocket: open one there")
+        await self._serve_cold(scope, receive, sender, segments)
+        return None
+
+    async def _serve_cold(
+        self, scope: Scope, receive: Receive, sender: "_Sender", segments: list[bytes]
+    ) -> None:
+        # Segments stay encoded while Starlette matches them; handlers decode each once.
+        path = "/" + "/".join(segment.decode("latin-1") for segment in segments)
+        cold_scope = {
+            **scope,
+            "path": path,
+            "raw_path": path.encode("latin-1"),
+            "root_path": "",
+            "app": self,  # so that the router raises what it refuses
+            REQUEST_ID_KEY: sender.request_id,
+        }
+        try:
+            await self._cold(cold_scope, receive, sender)
+        except HTTPException as refusal:
+            if refusal.status_code == 405:
+                raise MethodNotAllowed(f"{scope['method']} is not served here") from refusal
+            raise NotFound("there is nothing at this path: /openapi.yaml lists what is") from refusal
+
+    # --- WebSocket -------------------------------------------------------------------------------
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._edge.check(dict(scope["headers"]))
+            if segments_of(scope, self._prefix) != [b"rt"]:
+                raise NotFound("sockets are opened at /rt")
+        except StateBackedError as error:
+            await receive()  # websocket.connect
+            await _refuse_upgrade(scope, send, error)
+            return
+        await self._sockets.serve(scope, receive, send)
+
+
+class _Sender:
+    """ASGI's send for cold routes: adds what every response carries, and knows whether one has begun."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+        await self._send(message)
+
+
+async def _refuse_upgrade(scope: Scope, send: Send, error: StateBackedError) -> None:
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close"})
+        return
+    reply = error_reply(error, "")
+    start: dict[str, Any] = {"status": reply.status, "headers": list(reply.headers)}
+    await send({"type": "websocket.http.response.start", **start})
+    await send({"type": "websocket.http.response.body", "body": reply.body})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """What starts and stops the server stands outside; this only answers."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

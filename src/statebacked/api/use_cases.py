@@ -1,0 +1,51 @@
+"""What the API asks of the engine, as protocols: the engine fits them by shape and knows nothing of HTTP.
+
+All raise the errors of model/errors.py.
+"""
+
+from typing import Protocol
+
+from statebacked.model.errors import StateBackedError
+from statebacked.model.ids import InstanceKey, VersionId
+from statebacked.model.values import InstanceRecord, Json, StateView
+
+
+class Subscriber(Protocol):
+    """Hears of one instance for one authContext, on the event loop. Neither method waits or raises."""
+
+    def update(self, view: StateView) -> None:
+        """The newest state that it may read. Some states may be left out, never the last."""
+
+    def refuse(self, error: StateBackedError) -> None:
+        """The subscription is over: it may not read any more, or the instance is gone."""
+
+
+class Subscription(Protocol):
+    """One subscription, for whoever asked for it."""
+
+    def close(self) -> None:
+        """Nothing is heard afterwards. Closing twice, or after `refuse`, does nothing."""
+
+
+class Engine(Protocol):
+    """The use cases of instances."""
+
+    async def create_instance(
+        self, key: InstanceKey, context: Json | None, version: VersionId | None, auth: Json
+    ) -> StateView:
+        """Settled. `context` is the caller's JSON object; `version` None means the machine's current one."""
+
+    async def send_event(self, key: InstanceKey, event: Json, auth: Json) -> StateView:
+        """Settled. `event` is a JSON object with a string `type`."""
+
+    async def read(self, key: InstanceKey, auth: Json) -> StateView:
+        """The newest durable state, if allowRead admits the authContext."""
+
+    async def admin_read(self, key: InstanceKey) -> InstanceRecord:
+        """The whole instance; no authorizer is asked."""
+
+    async def subscribe(self, key: InstanceKey, auth: Json, subscriber: Subscriber) -> Subscription:
+        """Pushes the current state first, then each newer one."""
+
+    def usable(self) -> bool:
+        """Whether events can be taken now."""

@@ -1,0 +1,209 @@
+"""JSON in and out: the shapes of bodies and frames, parsed at the edge and written without parsing.
+
+States, contexts and events are the users' JSON: they pass through as the bytes they are.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from statebacked.model.errors import InvalidBody, StateBackedError
+from statebacked.model.ids import InstanceKey, Instant
+from statebacked.model.limits import EVENT_BODY_DEPTH_MAX
+from statebacked.model.machine import Version
+from statebacked.model.values import Json, StateView, Transition
+
+# --- bodies that come in -------------------------------------------------------------------------
+
+
+class SendEvent(msgspec.Struct):
+    event: msgspec.Raw
+
+
+class CreateInstance(msgspec.Struct, rename="camel"):
+    slug: str
+    context: msgspec.Raw | None = None
+    machine_version_id: str | None = None
+
+
+class CreateMachine(msgspec.Struct):
+    slug: str
+    indexes: list[str] = []
+
+
+class CreateVersion(msgspec.Struct):
+    xstate: str | None = None
+
+
+class FinalizeVersion(msgspec.Struct, rename="camel"):
+    client_info: str | None = None
+    make_current: bool = False
+    index_selectors: dict[str, str] | None = None
+
+
+class CreateKey(msgspec.Struct):
+    name: str
+    use: str | None = None
+    scopes: list[str] | None = None
+
+
+class CreateOrg(msgspec.Struct, rename="camel"):
+    name: str
+    allow_anonymous_access: bool = True
+
+
+class _EventHead(msgspec.Struct):
+    type: str
+
+
+_Body = TypeVar("_Body", bound=msgspec.Struct)
+_decoders: Final[dict[type, msgspec.json.Decoder[Any]]] = {  # Any: one decoder a body's type
+    body: msgspec.json.Decoder(body)
+    for body in (
+        SendEvent,
+        CreateInstance,
+        CreateMachine,
+        CreateVersion,
+        FinalizeVersion,
+        CreateKey,
+        CreateOrg,
+        _EventHead,
+    )
+}
+_decode_event_body: Final = msgspec.json.Decoder(SendEvent).decode
+_decode_event_head: Final = msgspec.json.Decoder(_EventHead).decode
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_ROUND: Final = bytes.maketrans(b"[]{}", b"()()")
+
+
+def parse_body(body: bytes, shape: type[_Body]) -> _Body:
+    """A JSON body of that shape; unknown fields are ignored. Raises InvalidBody."""
+    try:
+        return _decoders[shape].decode(_checked_text(body))  # type: ignore[no-any-return]
+    except (msgspec.MsgspecError, RecursionError) as exc:
+        raise InvalidBody(f"the body is not the JSON that is expected here: {exc}") from exc
+
+
+def parse_event(body: bytes) -> Json:
+    """The event of a body, as an object with a string `type`. Raises InvalidBody."""
+    try:
+        event = bytes(_decode_event_body(_checked_text(body)).event)
+        if event[:1] == b'"':
+            msgspec.json.decode(event, type=str)
+            return Json(b'{"type":' + event + b"}")
+        _decode_event_head(event)
+    except (msgspec.MsgspecError, RecursionError) as exc:
+        message = f'send {{"event": "name"}} or {{"event": {{"type": "name", …}}}}: {exc}'
+        raise InvalidBody(message) from exc
+    return Json(event)
+
+
+def parse_context(context: msgspec.Raw | None) -> Json | None:
+    """An initial context: a JSON object, or nothing. Raises InvalidBody."""
+    if context is None:
+        return None
+    text = bytes(context)
+    if text == b"null":
+        return None
+    if text[:1] != b"{":
+        raise InvalidBody("context must be a JSON object")
+    return Json(text)
+
+
+def _checked_text(body: bytes) -> bytes:
+    """What the decoder does not look at inside raw values: UTF-8, and how deep they are nested."""
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as exc:
+            raise InvalidBody("the body is not UTF-8") from exc
+    if body.count(b"{") + body.count(b"[") > EVENT_BODY_DEPTH_MAX and _is_too_deep(body):
+        raise InvalidBody(f"the body is nested more than {EVENT_BODY_DEPTH_MAX} deep")
+    return body
+
+
+def _is_too_deep(body: bytes) -> bool:
+    brackets = _STRINGS.sub(b"", body).translate(_ROUND, _NOT_BRACKETS)
+    # Each round takes away the innermost pairs, so as many rounds as the JSON is deep; at C's speed.
+    for _ in range(EVENT_BODY_DEPTH_MAX):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"()", b"")
+    return bool(brackets)
+
+
+# --- what goes out -------------------------------------------------------------------------------
+
+
+def encode(value: object) -> bytes:
+    """A value as JSON."""
+    return msgspec.json.encode(value)
+
+
+def state_body(view: StateView) -> bytes:
+    """State: `{ts, state, publicContext?, tags, done}`."""
+    return b'{"ts":%d,"state":%b%b,"tags":%b,"done":%b}' % (
+        view.ts,
+        view.value,
+        b"" if view.public is None else b',"publicContext":' + view.public,
+        view.tags,
+        b"true" if view.done else b"false",
+    )
+
+
+def update_frame(key: InstanceKey, view: StateView) -> str:
+    """A push: the state with the address of its instance."""
+    # Names hold no character that JSON escapes.
+    head = f'{{"type":"instance-update","machineName":"{key.machine}","machineInstanceName":"{key.name}",'
+    return head + state_body(view)[1:].decode()
+
+
+def error_frame(request_id: str, error: StateBackedError) -> str:
+    """The end, or the refusal, of what `request_id` asked for."""
+    return encode(
+        {"type": "error", "requestId": request_id, "status": error.status, "code": error.code}
+    ).decode()
+
+
+def error_body(error: StateBackedError, request_id: str) -> bytes:
+    """`{code, error, parameter?, requestId}`; `error` says what to do."""
+    body = {"code": error.code, "error": error.message or error.code}
+    parameter = getattr(error, "parameter", None)
+    if parameter is not None:
+        body["parameter"] = parameter
+    return encode({**body, "requestId": request_id})
+
+
+def iso(instant: Instant) -> str:
+    """ISO 8601 in UTC with milliseconds."""
+    moment = datetime.fromtimestamp(instant / 1000, tz=UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant % 1000:03d}Z"
+
+
+def version_info(version: Version) -> Mapping[str, str]:
+    """`{id, createdAt, clientInfo}`; the published client's types want a string in each."""
+    return {
+        "id": version.id,
+        "createdAt": iso(version.created_at),
+        "clientInfo": version.client_info or "",
+    }
+
+
+def transition_item(transition: Transition) -> Mapping[str, object]:
+    """`{createdAt, state, event}` and, of ours, what places the transition in the history."""
+    item: dict[str, object] = {
+        "createdAt": iso(transition.at),
+        "state": msgspec.Raw(transition.value),
+        "event": msgspec.Raw(transition.event),
+        "id": transition.event_id,
+        "seq": transition.seq,
+        "source": transition.source,
+        "machineVersionId": transition.version,
+    }
+    if transition.actor is not None:
+        item["actor"] = msgspec.Raw(transition.actor)
+    return item
