@@ -22,6 +22,8 @@ export interface Computed {
 /** What performing, or a running service, tells the worker loop. `service` null: the machine's own action. */
 export interface Outlet {
   sent(event: unknown, service: string | null, ends: boolean): void;
+  /** Run a service's code, so that all that it says and sends, then and later, is known to be its own. */
+  within?<T>(service: string, run: () => T): T;
 }
 
 /** One live instance of a machine: one durable state, and at most one computed step above it. */
@@ -40,6 +42,8 @@ export interface Instance {
   confirm(): void;
   /** Perform the confirmed step's effects, in order; `position` tells how many of its sends came before an effect. */
   perform(position: (after: number) => void): void;
+  /** A step was refused while services run: put this durable state back, and keep the services. */
+  revert?(snapshot: unknown, context: unknown): void;
   stop(id: string): void;
   /** Stop everything, forget everything. */
   dispose(): void;

@@ -1,0 +1,157 @@
+// One instance as the worker holds it: one durable state, and at most one computed, unconfirmed step above it.
+//
+// Theory of operation. `durable` is the newest state that the host has named; its JSON is kept, so that whatever
+// user code did to the live objects, the state can be put back from what the store holds. `pending` is a step that
+// was answered and not yet named by the host. A host frame that names its seq confirms it; one that names `durable`
+// drops it. Services are the reason why a state is put back in place and not loaded anew: they go on.
+
+import type { Adapter, Instance, Outlet } from "./adapter.ts";
+
+const { parse } = JSON;
+
+/** A state as JSON. */
+export interface Texts {
+  readonly seq: number;
+  readonly value: string;
+  readonly snapshot: string;
+  readonly context: string;
+}
+
+export type Run = readonly [id: string, seq: number];
+
+/** An answered step. `isInPlace`: the instance stands on it already and has nothing to confirm. */
+export interface Pending {
+  readonly texts: Texts;
+  readonly starts: readonly string[];
+  readonly stops: readonly string[];
+  readonly hasEffects: boolean;
+  readonly isInPlace: boolean;
+}
+
+/** An event that user code made and that the host has announced; it keeps its identity and what JSON cannot say. */
+export interface Held {
+  readonly event: unknown;
+  readonly service: Run | null;
+}
+
+/** An event sent while performing. */
+export interface Sent {
+  readonly token: number;
+  readonly after: number;
+  readonly service?: Run;
+  readonly ends?: true;
+}
+
+const ACTIVATION_BYTES = 12_000; // an actor, its system and the records around it, roughly
+
+export class Activation {
+  instance: Instance;
+  durable: Texts | null = null;
+  pending: Pending | null = null;
+  /** The seq whose effects are confirmed and not yet performed. */
+  unperformed: number | null = null;
+  readonly runs = new Map<string, number>();
+  readonly held = new Map<number, Held>();
+  /** What is being sent while performing; null at any other time. */
+  sent: { entries: Sent[]; events: string[]; after: number } | null = null;
+  /** The compute under way, when its authorizer is asynchronous. */
+  job: object | null = null;
+  isClosed = false;
+  /** User code may have touched the context since it was last made of JSON. */
+  #isTouched = false;
+  readonly #create: () => Instance;
+
+  constructor(readonly a: number, readonly name: string, adapter: Adapter, machine: unknown, outlet: (of: Activation) => Outlet) {
+    const mine = outlet(this);
+    this.#create = () => adapter.instantiate(machine, name, mine);
+    this.instance = this.#create();
+  }
+
+  /** Resume a durable state from the store. */
+  restore(seq: number, snapshot: string, context: string): void {
+    this.instance.restore(parse(snapshot), parse(context));
+    this.durable = { seq, value: JSON.stringify(this.instance.current()?.value), snapshot, context };
+  }
+
+  /** Stand on the state `seq`, if it is here. */
+  standOn(seq: number): boolean {
+    if (this.pending?.texts.seq === seq) this.#confirm(this.pending);
+    else if (this.durable?.seq !== seq) return false;
+    else if (this.pending !== null || this.job !== null) this.putBack(this.durable);
+    return true;
+  }
+
+  /** The state `seq` as JSON, for readers; naming it confirms it. */
+  textsOf(seq: number): Texts | null {
+    if (this.pending?.texts.seq === seq) this.#confirm(this.pending);
+    return this.durable?.seq === seq ? this.durable : null;
+  }
+
+  #confirm(step: Pending): void {
+    this.pending = null;
+    this.durable = step.texts;
+    if (!step.isInPlace) this.instance.confirm();
+    for (const id of step.stops) this.#endRun(id);
+    for (const id of step.starts) this.runs.set(id, step.texts.seq);
+    if (step.hasEffects) this.unperformed = step.texts.seq;
+  }
+
+  touched(): void {
+    this.#isTouched = true;
+  }
+
+  /** Before user code looks at the context: while no service runs it is exactly what its JSON gives. */
+  canonicalise(texts: Texts | null): void {
+    if (!this.#isTouched || texts === null || this.instance.hasServices()) return;
+    this.instance.canonicalise(parse(texts.context));
+    this.#isTouched = false;
+  }
+
+  /** A step was refused or given up: the live state becomes `texts` again. False: it is lost, and the services too. */
+  putBack(texts: Texts): boolean {
+    this.pending = null;
+    this.job = null;
+    if (!this.instance.hasServices()) {
+      this.instance.dispose();
+      this.instance = this.#create();
+      this.instance.restore(parse(texts.snapshot), parse(texts.context));
+    } else if (this.instance.revert === undefined) return false;
+    else this.instance.revert(parse(texts.snapshot), parse(texts.context));
+    this.#isTouched = false;
+    return true;
+  }
+
+  stop(runs: readonly Run[]): void {
+    for (const [id, seq] of runs) {
+      if (this.runs.get(id) !== seq) continue;
+      this.#endRun(id);
+      this.instance.stop(id);
+    }
+  }
+
+  #endRun(id: string): void {
+    this.runs.delete(id);
+    for (const [token, held] of this.held) if (held.service?.[0] === id) this.held.delete(token);
+  }
+
+  close(): void {
+    this.isClosed = true;
+    this.held.clear();
+    this.instance.dispose();
+  }
+
+  /** Whether forgetting it costs no more than loading it again. */
+  isIdle(): boolean {
+    return this.job === null && this.sent === null && this.unperformed === null && this.held.size === 0 &&
+      !this.pending?.hasEffects && !this.instance.hasServices();
+  }
+
+  /** An estimate of what it holds of the heap: texts of one byte a character, and the live objects made of them. */
+  bytes(): number {
+    return ACTIVATION_BYTES + textBytes(this.durable) + textBytes(this.pending?.texts ?? null);
+  }
+}
+
+function textBytes(texts: Texts | null): number {
+  return texts === null ? 0 : 4 * (texts.snapshot.length + texts.context.length);
+}

@@ -1,0 +1,88 @@
+// The process: closes the sandbox, then feeds the worker loop from stdin and writes its frames to stdout.
+// boot4.ts and boot5.ts are the entries; dist/<major>/boot.js is what the server starts.
+
+import { AsyncLocalStorage } from "node:async_hooks";
+import { Log } from "./log.ts";
+import type { Exports } from "./program.ts";
+import { Decoder, Encoder } from "./protocol.ts";
+import { closeSandbox, type Natives } from "./sandbox.ts";
+import { type Host, type Library, type Owner, Worker } from "./worker.ts";
+
+const READ_BYTES = 262_144;
+const LOG_FRAME_BYTES_MAX = 1_000_000;
+
+export async function boot(library: Library): Promise<never> {
+  const owners = new AsyncLocalStorage<Owner>();
+  const writer = new Writer();
+  const natives = closeSandbox((stream, text) => writer.log(owners.getStore()?.activation.a ?? 0, stream, text));
+  writer.start(natives);
+  const host: Host = {
+    post: (header, sections, bytesMax) => writer.post(header, sections, bytesMax),
+    log: (a, stream, text) => writer.log(a, stream, text),
+    within: (owner, run) => owners.run(owner, run),
+    owner: () => owners.getStore(),
+    importBundle: importer(),
+  };
+  const worker = new Worker(host, library);
+  const decoder = new Decoder();
+  const buffer = new Uint8Array(READ_BYTES);
+  for (;;) {
+    const count = await natives.read(buffer);
+    if (count === null) return natives.exit();
+    for (const frame of decoder.feed(buffer.subarray(0, count))) worker.receive(frame);
+    writer.flush();
+  }
+}
+
+/** User code comes from a blob: URL, never by a name of the file system. */
+function importer(): (source: string) => Promise<Exports> {
+  const { createObjectURL, revokeObjectURL } = URL;
+  const Source = Blob;
+  return async (source) => {
+    const url = createObjectURL(new Source([source], { type: "text/javascript" }));
+    try {
+      return (await import(url)) as Exports;
+    } finally {
+      revokeObjectURL(url);
+    }
+  };
+}
+
+/** Gathers frames and console lines, and writes them once a turn of the loop. */
+class Writer {
+  readonly #encoder = new Encoder();
+  readonly #log = new Log();
+  readonly #later = queueMicrotask;
+  #natives: Natives | null = null;
+  #isDue = false;
+
+  start(natives: Natives): void {
+    this.#natives = natives;
+  }
+
+  post(header: { readonly t: string }, sections: readonly string[], bytesMax: number): boolean {
+    if (!this.#encoder.push(header, sections, bytesMax)) return false;
+    this.#due();
+    return true;
+  }
+
+  log(a: number, stream: "stdout" | "stderr", text: string): void {
+    this.#log.add(a, stream, text);
+    this.#due();
+  }
+
+  flush(): void {
+    if (!this.#log.isEmpty) for (const frame of this.#log.take()) this.#encoder.push(frame, [], LOG_FRAME_BYTES_MAX);
+    if (!this.#encoder.isEmpty) this.#natives!.write(this.#encoder.take());
+  }
+
+  #due(): void {
+    if (this.#isDue) return;
+    this.#isDue = true;
+    const later = this.#later;
+    later(() => {
+      this.#isDue = false;
+      this.flush();
+    });
+  }
+}

@@ -1,0 +1,304 @@
+// One compute: authorise and compute the first items of a list on a durable state, and answer with their steps, or
+// with the refusal of the first. What a refused item did to the live state is undone before the answer.
+
+import type { Activation, Texts } from "./activation.ts";
+import type { Computed } from "./adapter.ts";
+import { ask, type WriteRequest } from "./authorize.ts";
+import type { Compute, Item, Refusal, StepHeader } from "./frames.ts";
+import { eventText, hasType, jsonText, messageOf } from "./json.ts";
+import { utf8Length } from "./protocol.ts";
+import { select } from "./selectors.ts";
+import type { Services } from "./worker.ts";
+
+const { parse } = JSON;
+const RESERVED = /^(?:xstate|done|error|statebacked)\./;
+
+class Refused extends Error {
+  constructor(readonly code: Refusal, message: string) {
+    super(message);
+  }
+}
+
+/** An item with what it brings: the value that the machine would get. */
+interface Prepared {
+  readonly item: Item;
+  readonly value: unknown;
+  readonly auth: unknown;
+}
+
+export class Job {
+  readonly #steps: StepHeader[] = [];
+  readonly #sections: string[] = [];
+  #texts: Texts | null;
+  #last: Computed | null = null;
+  /** The live state is that of #texts: nothing is left to confirm. */
+  #isInPlace = true;
+  #characters = 0;
+  #index = 0;
+  #cursor: number;
+
+  constructor(
+    private readonly worker: Services,
+    private readonly on: Activation,
+    private readonly header: Compute,
+    private readonly payloads: readonly string[],
+  ) {
+    this.#texts = on.durable;
+    this.#cursor = header.base ? 2 : 0;
+  }
+
+  /** Answers before it returns, unless an authorizer is asynchronous. */
+  run(): void {
+    while (this.#index < this.header.items.length) {
+      let verdict: boolean | Promise<boolean> = true;
+      let prepared: Prepared | null = null;
+      try {
+        prepared = this.#prepare(this.header.items[this.#index]!);
+        if (prepared.item.auth) verdict = this.#authorise(prepared);
+      } catch (thrown) {
+        this.#refuse(thrown, false);
+        return;
+      }
+      if (typeof verdict !== "boolean") {
+        this.#await(verdict, prepared);
+        return;
+      }
+      if (!this.#decide(prepared, verdict)) return;
+    }
+    this.#answer();
+  }
+
+  #await(verdict: Promise<boolean>, prepared: Prepared): void {
+    this.on.job = this;
+    verdict.then((allowed) => {
+      if (this.on.job !== this || this.on.isClosed) return;
+      this.on.job = null;
+      this.worker.within(this.on, () => {
+        if (this.#decide(prepared, allowed)) this.run();
+      });
+    });
+  }
+
+  #prepare(item: Item): Prepared {
+    let value: unknown;
+    if (item.k === "event") value = eventOf(this.#next(), item);
+    else if (item.k === "init") value = item.context ? parse(this.#next()) : undefined;
+    else if (item.k === "inside") value = this.#held(item.token);
+    else value = this.on.instance.serviceError(item.service[0], failure(item.code, item.message));
+    const auth: unknown = item.auth ? parse(this.#next()) : undefined;
+    return { item, value, auth };
+  }
+
+  #next(): string {
+    return this.payloads[this.#cursor++]!;
+  }
+
+  #held(token: number): unknown {
+    const held = this.on.held.get(token);
+    if (held === undefined) throw new Refused("machine-error", "the event was dropped with the service that sent it");
+    return held.event;
+  }
+
+  #authorise({ item, value, auth }: Prepared): boolean | Promise<boolean> {
+    this.on.canonicalise(this.#texts);
+    this.on.touched();
+    const machineInstanceName = this.header.name;
+    const request: WriteRequest = item.k === "init"
+      ? { type: "initialization", machineInstanceName, context: value, authContext: auth }
+      : {
+        type: "event",
+        machineInstanceName,
+        state: this.on.instance.current()?.value,
+        context: this.on.instance.current()?.context,
+        event: value,
+        authContext: auth,
+      };
+    const { allowWrite } = this.worker.program;
+    return ask(allowWrite, request, this.worker.limits.authorize_ms, (reason) => {
+      this.worker.tell(this.on, `allowWrite ${reason}`);
+    });
+  }
+
+  /** Whether the next item may be computed; if not, the answer is sent. */
+  #decide(prepared: Prepared, allowed: boolean): boolean {
+    try {
+      if (!allowed) throw new Refused("rejected-by-machine-authorizer", "allowWrite did not return true");
+    } catch (thrown) {
+      this.#refuse(thrown, false);
+      return false;
+    }
+    try {
+      this.#compute(prepared);
+    } catch (thrown) {
+      this.#refuse(thrown, true);
+      return false;
+    }
+    this.#index += 1;
+    const last = this.#last;
+    const goesOn = last === null || !(last.hasEffects || last.sends.length + last.starts.length + last.stops.length > 0);
+    if (goesOn) return true;
+    this.#answer();
+    return false;
+  }
+
+  #compute({ item, value }: Prepared): void {
+    const { instance } = this.on;
+    if (!this.#isInPlace) instance.confirm(); // the step before, which had nothing to perform
+    this.#isInPlace = true;
+    this.#last = null;
+    if (!item.auth) this.on.canonicalise(this.#texts);
+    this.on.touched();
+    const computed = item.k === "init" ? instance.initialize(value) : instance.transition(value);
+    if (computed.changed) this.#add(computed, item, value);
+    else {
+      this.#steps.push({ changed: false });
+      if (item.k === "failed" || item.k === "inside") this.#tellUnhandled(value);
+    }
+  }
+
+  #add(computed: Computed, item: Item, value: unknown): void {
+    const { limits } = this.worker;
+    const services = this.on.runs.size + computed.starts.length - computed.stops.length;
+    if (
+      computed.timers.length > limits.timer_operations_max || computed.sends.length > limits.sends_max ||
+      services > limits.services_max
+    ) {
+      const { timers, sends } = computed;
+      throw new Refused(
+        "too-many-effects",
+        `one step may hold ${limits.timer_operations_max} timer operations and ${limits.sends_max} sends, an instance ` +
+          `${limits.services_max} services: got ${timers.length}, ${sends.length} and ${services}`,
+      );
+    }
+    const texts = this.#textsOf(computed);
+    const base = this.on.durable;
+    const hasContext = texts.context !== this.#texts?.context || texts.context !== base?.context;
+    const shown = publicOf(computed.context);
+    const step: StepHeader = {
+      changed: true,
+      done: computed.done,
+      ctx: hasContext,
+      pub: hasContext && shown !== undefined,
+      ev: item.k === "failed",
+      effects: computed.hasEffects,
+      timers: computed.timers.map((timer) => timer[0] === "set" ? ["set", timer[1], timer[2]] : timer),
+      sends: computed.sends.length,
+      starts: computed.starts,
+      stops: computed.stops,
+      idx: this.worker.program.selectors.map((selector) => [selector.index, select(selector, computed.context)]),
+    };
+    const sections: string[] = [];
+    if (step.ev) sections.push(eventText(value));
+    sections.push(texts.value, jsonText(computed.tags), texts.snapshot);
+    if (step.ctx) sections.push(texts.context);
+    if (step.pub) sections.push(jsonText(shown));
+    for (const timer of computed.timers) if (timer[0] === "set") sections.push(ownEventText(timer[3]));
+    for (const event of computed.sends) sections.push(ownEventText(event));
+    this.#checkSize(sections);
+    this.#steps.push(step);
+    this.#sections.push(...sections);
+    this.#texts = texts;
+    this.#last = computed;
+    this.#isInPlace = false;
+  }
+
+  #checkSize(sections: readonly string[]): void {
+    const max = this.worker.limits.step_bytes_max;
+    for (const section of sections) this.#characters += section.length;
+    if (3 * this.#characters <= max) return;
+    const bytes = [...this.#sections, ...sections].reduce((sum, section) => sum + utf8Length(section), 0);
+    if (bytes > max) throw new Refused("step-too-large", `the step would take ${bytes} bytes; ${max} may be`);
+  }
+
+  #textsOf(computed: Computed): Texts {
+    const context = jsonText(computed.context);
+    const max = this.worker.limits.context_bytes_max;
+    if (context.length > max || (3 * context.length > max && utf8Length(context) > max)) {
+      throw new Refused("context-too-large", `the context would take ${utf8Length(context)} bytes of JSON; ${max} may be`);
+    }
+    return {
+      seq: (this.#texts?.seq ?? 0) + 1,
+      value: jsonText(computed.value),
+      snapshot: jsonText(computed.snapshot),
+      context,
+    };
+  }
+
+  #answer(): void {
+    const { n, a } = this.header;
+    const sizeMax = this.worker.limits.step_bytes_max;
+    if (!this.worker.post({ t: "step", n, a, steps: this.#steps }, this.#sections, sizeMax)) {
+      this.#steps.length = 0;
+      this.#refuse(new Refused("step-too-large", `the step would take more than ${sizeMax} bytes`), true);
+      return;
+    }
+    this.#consume(this.#steps.length);
+    const texts = this.#texts;
+    if (texts === null || texts === this.on.durable) return;
+    this.on.pending = {
+      texts,
+      starts: this.#last?.starts ?? [],
+      stops: this.#last?.stops ?? [],
+      hasEffects: this.#last?.hasEffects ?? false,
+      isInPlace: this.#isInPlace,
+    };
+    this.worker.keep(this.on);
+  }
+
+  /** The first item's refusal is the answer; a later one's is left to a compute of its own. */
+  #refuse(thrown: unknown, hasComputed: boolean): void {
+    const isFirst = this.#steps.length === 0;
+    const standing = isFirst ? this.on.durable : this.#texts;
+    if (standing === null || (hasComputed && !this.on.putBack(standing))) this.worker.forget(this.on);
+    if (!isFirst) {
+      if (hasComputed) {
+        this.#isInPlace = true;
+        this.#last = null;
+      }
+      this.#answer();
+      return;
+    }
+    this.#consume(1);
+    const { n, a } = this.header;
+    const code = thrown instanceof Refused ? thrown.code : "machine-error";
+    this.worker.post({ t: "refused", n, a, code, message: messageOf(thrown).slice(0, 10_000) }, [], this.worker.limits.step_bytes_max);
+  }
+
+  /** The host has no more use for the events of the first `count` items. */
+  #consume(count: number): void {
+    for (const item of this.header.items.slice(0, count)) if (item.k === "inside") this.on.held.delete(item.token);
+  }
+
+  #tellUnhandled(value: unknown): void {
+    if (!hasType(value) || !/^(?:xstate\.)?error\./.test(value.type)) return;
+    const { error, data } = value as { error?: unknown; data?: unknown };
+    this.worker.tell(this.on, `no state handles ${value.type}: ${messageOf(error ?? data)}`);
+  }
+}
+
+function eventOf(payload: string, item: Item): { type: string } {
+  const event: unknown = parse(payload);
+  if (!hasType(event)) throw new Refused("machine-error", "an event is an object with a string type");
+  if (item.source === "client" && RESERVED.test(event.type)) {
+    throw new Refused("reserved-event", `events named xstate.*, done.*, error.* or statebacked.* are the machine's own`);
+  }
+  return event;
+}
+
+/** An event that the machine sends itself as data: it has to survive being stored. */
+function ownEventText(event: unknown): string {
+  if (!hasType(event)) throw new TypeError("a machine may send itself only objects with a string type");
+  return jsonText(event);
+}
+
+function publicOf(context: unknown): unknown {
+  return typeof context === "object" && context !== null ? (context as { public?: unknown }).public : undefined;
+}
+
+/** The error of a service that was lost or stopped; unlike most errors it keeps its text as JSON. */
+function failure(code: string, message: string): Error {
+  return Object.defineProperties(new Error(message), {
+    message: { value: message, enumerable: true, writable: true, configurable: true },
+    code: { value: code, enumerable: true, writable: true, configurable: true },
+  });
+}

@@ -1,0 +1,97 @@
+// The frames of protocol version 1 as types: what the host sends, what the worker answers.
+
+import type { Run, Sent } from "./activation.ts";
+
+export const PROTOCOL = 1;
+export const STEP_BYTES_MAX = 4_000_000;
+export const FRAME_BYTES_MAX = 1_000_000;
+
+export interface Limits {
+  readonly authorize_ms: number;
+  readonly context_bytes_max: number;
+  readonly step_bytes_max: number;
+  readonly timer_operations_max: number;
+  readonly sends_max: number;
+  readonly microsteps_max: number;
+  readonly services_max: number;
+}
+
+export type Source = "client" | "timer" | "self" | "service";
+
+interface AnyItem {
+  readonly source: Source;
+  readonly auth: boolean;
+}
+
+export type Item = AnyItem & (
+  | { readonly k: "init"; readonly context: boolean }
+  | { readonly k: "event" }
+  | { readonly k: "inside"; readonly token: number; readonly service?: Run }
+  | { readonly k: "failed"; readonly service: Run; readonly code: string; readonly message: string }
+);
+
+export interface Compute {
+  readonly t: "compute";
+  readonly n: number;
+  readonly a: number;
+  readonly seq: number;
+  readonly name: string;
+  readonly base: boolean;
+  readonly items: readonly Item[];
+}
+
+export interface Read {
+  readonly t: "read";
+  readonly n: number;
+  readonly a: number;
+  readonly seq: number;
+  readonly name: string;
+  readonly base: boolean;
+  readonly auths: number;
+}
+
+export type HostHeader =
+  | ({ readonly t: "boot"; readonly protocol: number } & Limits)
+  | { readonly t: "load"; readonly selectors?: readonly (readonly [index: string, path: string])[] }
+  | { readonly t: "ping"; readonly n: number }
+  | Compute
+  | { readonly t: "perform"; readonly a: number; readonly seq: number }
+  | { readonly t: "stop"; readonly a: number; readonly services: readonly Run[] }
+  | { readonly t: "close"; readonly a: number }
+  | Read;
+
+export type TimerHeader = ["set", sendId: string, delayMs: number] | ["cancel", sendId: string];
+
+export type StepHeader = { readonly changed: false } | {
+  readonly changed: true;
+  readonly done: boolean;
+  readonly ctx: boolean;
+  readonly pub: boolean;
+  readonly ev: boolean;
+  readonly effects: boolean;
+  readonly timers: readonly TimerHeader[];
+  readonly sends: number;
+  readonly starts: readonly string[];
+  readonly stops: readonly string[];
+  readonly idx: readonly (readonly [index: string, values: readonly string[]])[];
+};
+
+export type WorkerHeader =
+  | { readonly t: "ready"; readonly protocol: number; readonly xstate: string }
+  | { readonly t: "loaded"; readonly major: 4 | 5; readonly inlined: boolean }
+  | { readonly t: "unloadable"; readonly message: string; readonly missing_export: boolean }
+  | { readonly t: "pong"; readonly n: number }
+  | { readonly t: "step"; readonly n: number; readonly a: number; readonly steps: readonly StepHeader[] }
+  | { readonly t: "refused"; readonly n: number; readonly a: number; readonly code: Refusal; readonly message: string }
+  | { readonly t: "lacks"; readonly n: number; readonly a?: number }
+  | { readonly t: "performed"; readonly a: number; readonly seq: number; readonly sent: readonly Sent[] }
+  | { readonly t: "inside"; readonly a: number; readonly token: number; readonly service: Run; readonly ends: boolean }
+  | { readonly t: "readable"; readonly n: number; readonly ok: readonly boolean[] };
+
+export type Refusal =
+  | "rejected-by-machine-authorizer"
+  | "machine-error"
+  | "context-too-large"
+  | "reserved-event"
+  | "too-many-effects"
+  | "step-too-large";

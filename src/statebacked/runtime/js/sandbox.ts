@@ -1,0 +1,105 @@
+// Closes the process before user code comes: takes what the worker needs from Deno, then removes from the global
+// scope what machine code must not have. It runs with no permissions at all; this is the second wall, not the first.
+
+/** What the worker took for itself. */
+export interface Natives {
+  /** Bytes from the host; null at the end of stdin. */
+  read(buffer: Uint8Array): Promise<number | null>;
+  write(bytes: Uint8Array): void;
+  exit(): never;
+}
+
+export type Print = (stream: "stdout" | "stderr", text: string) => void;
+
+/** Of the inside of Deno, the console that formats as Deno does and prints where we say. */
+interface DenoInside {
+  readonly Console: new (print: (text: string, level: number) => void) => Console;
+}
+
+const REMOVED = [
+  "Deno", "process", "Buffer", "global", "Worker", "localStorage", "sessionStorage", "caches", "prompt", "alert",
+  "confirm", "close", "Performance", "PerformanceEntry", "PerformanceMark", "PerformanceMeasure",
+  "PerformanceObserver", "PerformanceObserverEntryList",
+];
+
+const WARN_LEVEL = 2;
+
+/** Removes, replaces and installs; `print` gets what machine code says on its console and what it fails to catch. */
+export function closeSandbox(print: Print): Natives {
+  const natives = takeNatives();
+  const console = captureConsole(print);
+  define("console", console);
+  define("performance", coarsePerformance());
+  define("fetch", refuseFetch);
+  const runtime = Object.freeze({ spawn: refuseSpawn });
+  define("__statebacked_rt", runtime);
+  define("__statebaked_rt", runtime); // the published @statebacked/machine 0.6.0 spells it so
+  catchErrors(console);
+  for (const name of REMOVED) delete (globalThis as Record<string, unknown>)[name];
+  return natives;
+}
+
+function takeNatives(): Natives {
+  const { stdin, stdout, exit } = Deno;
+  return {
+    read: (buffer) => stdin.read(buffer),
+    write(bytes) {
+      let at = 0;
+      while (at < bytes.length) at += stdout.writeSync(at === 0 ? bytes : bytes.subarray(at));
+    },
+    exit: () => exit(0),
+  };
+}
+
+function captureConsole(print: Print): Console {
+  const inside = (Deno as unknown as Record<symbol, DenoInside>)[
+    (Deno as unknown as { internal: symbol }).internal
+  ]!;
+  return new inside.Console((text, level) => print(level < WARN_LEVEL ? "stdout" : "stderr", text));
+}
+
+/** A clock that shows milliseconds and no less: a finer one tells about other code on the machine. */
+function coarsePerformance(): object {
+  const now = Date.now;
+  const timeOrigin = now();
+  const nothing = (): void => {};
+  return Object.freeze({
+    timeOrigin,
+    now: () => now() - timeOrigin,
+    mark: nothing,
+    measure: nothing,
+    clearMarks: nothing,
+    clearMeasures: nothing,
+    getEntries: () => [],
+    getEntriesByName: () => [],
+    getEntriesByType: () => [],
+    toJSON: () => ({ timeOrigin }),
+  });
+}
+
+function refuseFetch(): Promise<never> {
+  return Promise.reject(
+    new TypeError("fetch is not available in this version of statebacked: machine code has no network yet"),
+  );
+}
+
+function refuseSpawn(): never {
+  throw new Error(
+    "persistent instances are not available in this version of statebacked: spawn an ephemeral actor instead",
+  );
+}
+
+function catchErrors(console: Console): void {
+  globalThis.addEventListener("error", (event) => {
+    event.preventDefault();
+    console.error("uncaught:", (event as ErrorEvent).error);
+  });
+  globalThis.addEventListener("unhandledrejection", (event) => {
+    event.preventDefault();
+    console.error("unhandled rejection:", (event as PromiseRejectionEvent).reason);
+  });
+}
+
+function define(name: string, value: unknown): void {
+  Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
+}

@@ -1,0 +1,336 @@
+// The worker loop: frames from the host in, frames to the host out. Everything that touches the process comes in
+// as `Host`; everything that differs between the majors of XState comes in as an adapter.
+
+import { Activation, type Held, type Run } from "./activation.ts";
+import { Activations } from "./activations.ts";
+import type { Adapter, Outlet } from "./adapter.ts";
+import { ask } from "./authorize.ts";
+import { Job } from "./compute.ts";
+import {
+  type Compute,
+  FRAME_BYTES_MAX,
+  type HostHeader,
+  type Limits,
+  PROTOCOL,
+  type Read,
+  type WorkerHeader,
+} from "./frames.ts";
+import { eventText, hasType, messageOf } from "./json.ts";
+import type { Stream } from "./log.ts";
+import { explain, type Exports, type Program, programOf } from "./program.ts";
+import type { Frame } from "./protocol.ts";
+
+const { parse } = JSON;
+const LIVE_BYTES_MAX = 64_000_000;
+
+/** Whose code runs: an instance's own, or that of one run of a service of it. */
+export interface Owner {
+  readonly activation: Activation;
+  readonly service: Run | null;
+}
+
+/** What the loop needs from the process. */
+export interface Host {
+  /** Send a frame; false when it is longer than `bytesMax`. */
+  post(header: WorkerHeader, sections: readonly string[], bytesMax: number): boolean;
+  log(a: number, stream: Stream, text: string): void;
+  within<T>(owner: Owner, run: () => T): T;
+  owner(): Owner | undefined;
+  importBundle(source: string): Promise<Exports>;
+}
+
+/** One major of XState, as built into this worker. */
+export interface Library {
+  readonly version: string;
+  createAdapter(limits: { readonly microstepsMax: number }): Adapter;
+  /** Whether a machine was made by the copy that this worker links. */
+  made(machine: unknown): boolean;
+}
+
+/** What a compute needs from the loop. */
+export interface Services {
+  readonly limits: Limits;
+  readonly program: Program;
+  post(header: WorkerHeader, sections: readonly string[], bytesMax: number): boolean;
+  within(activation: Activation, run: () => void): void;
+  /** A line for the machine's log. */
+  tell(activation: Activation | null, line: string): void;
+  keep(activation: Activation): void;
+  forget(activation: Activation): void;
+}
+
+export class Worker implements Services {
+  readonly #host: Host;
+  readonly #library: Library;
+  readonly #activations = new Activations(LIVE_BYTES_MAX);
+  #limits: Limits | null = null;
+  #adapter: Adapter | null = null;
+  #program: Program | null = null;
+  #tokens = 0;
+
+  constructor(host: Host, library: Library) {
+    this.#host = host;
+    this.#library = library;
+  }
+
+  get limits(): Limits {
+    return this.#limits!;
+  }
+
+  get program(): Program {
+    return this.#program!;
+  }
+
+  receive(frame: Frame): void {
+    const header = frame.header as HostHeader;
+    switch (header.t) {
+      case "compute":
+        this.#compute(header, frame.sections);
+        break;
+      case "perform":
+        this.#perform(header.a, header.seq);
+        break;
+      case "read":
+        this.#read(header, frame.sections);
+        break;
+      case "ping":
+        this.#post({ t: "pong", n: header.n });
+        break;
+      case "stop":
+        this.#stop(header.a, header.services);
+        break;
+      case "close":
+        this.#close(header.a);
+        break;
+      case "load":
+        void this.#load(frame.sections[0]!, header.selectors ?? []);
+        break;
+      case "boot":
+        this.#boot(header);
+        break;
+      default:
+        throw new Error(`a frame of unknown type: ${JSON.stringify(header satisfies never)}`);
+    }
+  }
+
+  // --- the life of the worker
+
+  #boot(header: { readonly protocol: number } & Limits): void {
+    if (header.protocol !== PROTOCOL) throw new Error(`protocol ${header.protocol} is not spoken here`);
+    this.#limits = header;
+    this.#adapter = this.#library.createAdapter({ microstepsMax: header.microsteps_max });
+    this.#post({ t: "ready", protocol: PROTOCOL, xstate: this.#library.version });
+  }
+
+  async #load(bundle: string, selectors: readonly (readonly [string, string])[]): Promise<void> {
+    try {
+      const exports = await this.#host.importBundle(bundle);
+      const { made } = this.#library;
+      this.#program = programOf(exports, selectors, this.#adapter!, (machine) => made(machine));
+      this.#post({ t: "loaded", major: this.#program.major, inlined: this.#program.inlined });
+    } catch (thrown) {
+      const { message, missingExport } = explain(thrown);
+      this.#post({ t: "unloadable", message: message.slice(0, 10_000), missing_export: missingExport });
+    }
+  }
+
+  // --- one event
+
+  #compute(header: Compute, payloads: readonly string[]): void {
+    const { n, a, seq } = header;
+    let activation = this.#activations.get(a);
+    try {
+      if (header.base || seq === 0) activation = this.#open(header, payloads);
+      else if (activation !== undefined && !activation.standOn(seq)) activation = undefined;
+    } catch (thrown) {
+      this.#close(a);
+      this.#post({ t: "refused", n, a, code: "machine-error", message: messageOf(thrown).slice(0, 10_000) });
+      return;
+    }
+    if (activation === undefined) {
+      this.#post({ t: "lacks", n, a });
+      return;
+    }
+    const on = activation;
+    on.job = null; // a compute that the host has given up is not answered
+    this.within(on, () => new Job(this, on, header, payloads).run());
+    if (!on.isClosed) this.#activations.keep(on);
+  }
+
+  #open({ a, seq, name, base }: Compute, payloads: readonly string[]): Activation {
+    if (this.program.major !== this.#adapter!.major) {
+      throw new Error(`this worker runs XState ${this.#adapter!.major}, the machine is one of XState ${this.program.major}`);
+    }
+    this.#activations.close(a);
+    const activation = new Activation(a, name, this.#adapter!, this.program.machine, (of) => this.#outlet(of));
+    if (base) this.within(activation, () => activation.restore(seq, payloads[0]!, payloads[1]!));
+    return activation;
+  }
+
+  #perform(a: number, seq: number): void {
+    const activation = this.#activations.get(a);
+    if (activation === undefined || activation.textsOf(seq) === null) return;
+    const sent: NonNullable<Activation["sent"]> = { entries: [], events: [], after: 0 };
+    if (activation.unperformed === seq) {
+      activation.unperformed = null;
+      activation.sent = sent;
+      activation.touched();
+      this.within(activation, () => activation.instance.perform((after) => void (sent.after = after)));
+      activation.sent = null;
+    }
+    if (!this.#host.post({ t: "performed", a, seq, sent: sent.entries }, sent.events, FRAME_BYTES_MAX)) {
+      this.#postOversized(activation, seq, sent);
+    }
+    this.#activations.keep(activation);
+  }
+
+  /** Too much was sent in one go: the largest events give way to errors of their senders until the frame fits. */
+  #postOversized(activation: Activation, seq: number, sent: NonNullable<Activation["sent"]>): void {
+    const { entries, events } = sent;
+    const fits = (): boolean => this.#host.post({ t: "performed", a: activation.a, seq, sent: entries }, events, FRAME_BYTES_MAX);
+    while (!fits()) {
+      let largest = 0;
+      for (let i = 0; i < events.length; i++) if (events[i]!.length > events[largest]!.length) largest = i;
+      this.tell(activation, "the events sent at once take too many bytes: the largest was dropped");
+      activation.held.delete(entries[largest]!.token);
+      entries.splice(largest, 1);
+      events.splice(largest, 1);
+    }
+  }
+
+  #stop(a: number, services: readonly Run[]): void {
+    const activation = this.#activations.get(a);
+    if (activation === undefined) return;
+    activation.touched();
+    this.within(activation, () => activation.stop(services));
+  }
+
+  #close(a: number): void {
+    const activation = this.#activations.get(a);
+    if (activation === undefined) return;
+    this.within(activation, () => this.#activations.close(a));
+  }
+
+  // --- what machine code sends to its own instance
+
+  #outlet(activation: Activation): Outlet {
+    return {
+      sent: (event, service, ends) => this.#sent(activation, event, service, ends),
+      within: (service, run) => {
+        const seq = activation.runs.get(service);
+        return this.#host.within({ activation, service: seq === undefined ? null : [service, seq] }, run);
+      },
+    };
+  }
+
+  #sent(activation: Activation, event: unknown, service: string | null, ends: boolean): void {
+    if (activation.isClosed) return;
+    const run = this.#sender(activation, service);
+    if (run === undefined) return;
+    if (!hasType(event)) {
+      this.tell(activation, "something without a string type was sent to the machine and dropped");
+      return;
+    }
+    if (run === null && activation.sent === null) {
+      this.tell(activation, `${event.type} was sent after its action had ended and dropped: use a delay or a service`);
+      return;
+    }
+    const [said, text] = this.#fitting(activation, event, run, ends);
+    if (ends && run !== null) activation.runs.delete(run[0]);
+    const token = ++this.#tokens;
+    const held: Held = { event: said, service: run };
+    activation.held.set(token, held);
+    if (activation.sent !== null) {
+      const { entries, events, after } = activation.sent;
+      entries.push({ token, after, ...(run === null ? {} : { service: run }), ...(ends ? { ends: true } : {}) });
+      events.push(text);
+    } else this.#host.post({ t: "inside", a: activation.a, token, service: run!, ends }, [text], FRAME_BYTES_MAX);
+  }
+
+  /** The run that sends; null: the machine itself; undefined: one that is over, which is not heard. */
+  #sender(activation: Activation, service: string | null): Run | null | undefined {
+    const owner = this.#host.owner();
+    const scoped = owner?.activation === activation ? owner.service : null;
+    const id = service ?? scoped?.[0];
+    if (id === undefined) return null;
+    const seq = activation.runs.get(id);
+    if (seq === undefined || (service === null && scoped?.[1] !== seq)) return undefined;
+    return [id, seq];
+  }
+
+  /** An event too large for a frame becomes the error of the service that it ends, or only its type. */
+  #fitting(activation: Activation, event: { type: string }, run: Run | null, ends: boolean): [unknown, string] {
+    const text = eventText(event);
+    if (3 * text.length < FRAME_BYTES_MAX - 10_000) return [event, text];
+    this.tell(activation, `${event.type.slice(0, 200)} takes too many bytes to be recorded`);
+    const tooLarge = ends && run !== null
+      ? activation.instance.serviceError(run[0], new Error("the result takes too many bytes"))
+      : { type: event.type.slice(0, 1_000) };
+    return [tooLarge, eventText(tooLarge)];
+  }
+
+  // --- reading
+
+  #read(header: Read, payloads: readonly string[]): void {
+    const { n, a, seq, name, base, auths } = header;
+    const activation = a === 0 ? undefined : this.#activations.get(a);
+    const texts = base ? null : activation?.textsOf(seq) ?? null;
+    if (!base && texts === null) {
+      this.#post({ t: "lacks", n });
+      return;
+    }
+    const tell = (reason: string): void => this.tell(activation ?? null, `allowRead ${reason}`);
+    const verdicts: (boolean | Promise<boolean>)[] = [];
+    try {
+      const { value, context } = texts === null ? this.#stored(name, payloads) : { value: parse(texts.value) as unknown, context: parse(texts.context) as unknown };
+      for (const auth of payloads.slice(base ? 2 : 0)) {
+        const request = { machineInstanceName: name, state: value, context, authContext: parse(auth) as unknown };
+        const judge = (): boolean | Promise<boolean> => ask(this.program.allowRead, request, this.limits.authorize_ms, tell);
+        verdicts.push(activation === undefined ? judge() : this.#host.within({ activation, service: null }, judge));
+      }
+    } catch (thrown) {
+      tell(`was not asked: ${messageOf(thrown)}`);
+      while (verdicts.length < auths) verdicts.push(false);
+    }
+    const answer = (ok: boolean[]): void => this.#post({ t: "readable", n, ok });
+    if (verdicts.every((verdict) => typeof verdict === "boolean")) answer(verdicts);
+    else void Promise.all(verdicts).then(answer);
+  }
+
+  /** State and context of an instance that is not here, by way of an instance that is then forgotten. */
+  #stored(name: string, payloads: readonly string[]): { value: unknown; context: unknown } {
+    const silent: Outlet = { sent: () => {} };
+    const instance = this.#adapter!.instantiate(this.program.machine, name, silent);
+    instance.restore(parse(payloads[0]!), parse(payloads[1]!));
+    const value = instance.current()?.value;
+    instance.dispose();
+    return { value, context: parse(payloads[1]!) };
+  }
+
+  // --- for computes
+
+  post(header: WorkerHeader, sections: readonly string[], bytesMax: number): boolean {
+    return this.#host.post(header, sections, bytesMax);
+  }
+
+  within(activation: Activation, run: () => void): void {
+    this.#host.within({ activation, service: null }, run);
+  }
+
+  tell(activation: Activation | null, line: string): void {
+    this.#host.log(activation?.a ?? 0, "stderr", line);
+  }
+
+  keep(activation: Activation): void {
+    this.#activations.keep(activation);
+  }
+
+  forget(activation: Activation): void {
+    this.#activations.close(activation.a);
+    if (!activation.isClosed) activation.close();
+  }
+
+  #post(header: WorkerHeader): void {
+    this.#host.post(header, [], FRAME_BYTES_MAX);
+  }
+}

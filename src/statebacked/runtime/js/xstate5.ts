@@ -1,0 +1,393 @@
+// XState 5 behind the adapter interface: a real root actor whose scope records instead of performing, whose
+// inbox is the host's mailbox and whose own delays are the host's timers. Children are native and ephemeral.
+// It leans on private fields (xstate5_types.ts), so the version is exact and tests/runtime pins the behaviour.
+
+import { createActor, StateMachine } from "xstate5";
+import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
+import { messageOf } from "./json.ts";
+import { recognise } from "./shape.ts";
+import { Recorder } from "./xstate5_recorder.ts";
+import { copyPlain, persist, type Persisted, revive } from "./xstate5_state.ts";
+import {
+  type Actor5,
+  type Event5,
+  type Machine5,
+  NOT_STARTED,
+
+  RUNNING,
+  type Scope5,
+  type Snapshot5,
+  STOPPED,
+} from "./xstate5_types.ts";
+
+const TIMEOUT_MS_MAX = 2_147_483_647;
+const { setTimeout, clearTimeout } = globalThis;
+
+/** The clock of ephemeral children. A delay that setTimeout cannot hold would fire at once: they end before it. */
+const clock = {
+  setTimeout: (run: () => void, ms: number) => ms > TIMEOUT_MS_MAX ? undefined : setTimeout(run, ms),
+  clearTimeout: (id: ReturnType<typeof setTimeout>): void => clearTimeout(id),
+};
+
+const INIT: Event5 = { type: "xstate.init" };
+const UNCHANGED: Computed = {
+  changed: false,
+  value: null,
+  tags: [],
+  done: false,
+  snapshot: null,
+  context: null,
+  timers: [],
+  sends: [],
+  starts: [],
+  stops: [],
+  hasEffects: false,
+};
+
+export function createAdapter(limits: { readonly microstepsMax: number }): Adapter {
+  const watched = new WeakMap<object, Watched>();
+  return {
+    major: 5,
+    check: (machine) => check(machine),
+    instantiate(machine, name, outlet) {
+      const key = machine as object;
+      let found = watched.get(key);
+      if (found === undefined) watched.set(key, found = watch(key as Machine5, limits.microstepsMax));
+      return new Instance5(found, name, outlet);
+    },
+  };
+}
+
+// --- the machine ---------------------------------------------------------------------------------
+
+/** A view of a machine that notes whether an event selected a transition, and that bounds a macrostep. */
+interface Watched {
+  readonly machine: Machine5;
+  selected: boolean | null;
+}
+
+function watch(machine: Machine5, microstepsMax: number): Watched {
+  const select = machine.getTransitionData.bind(machine);
+  const iterations = Math.min(machine.options?.maxIterations ?? Infinity, microstepsMax);
+  const watched: Watched = {
+    selected: null,
+    machine: Object.create(machine, {
+      options: { value: { ...machine.options, maxIterations: iterations } },
+      getTransitionData: {
+        value: (snapshot: Snapshot5, event: Event5) => {
+          const transitions = select(snapshot, event);
+          // The first question of a macrostep is for its event. A forbidden transition has neither target nor actions.
+          watched.selected ??= transitions.some((t) => t.target !== undefined || t.actions.length > 0);
+          return transitions;
+        },
+      },
+    }) as Machine5,
+  };
+  return watched;
+}
+
+function check(machine: unknown): string | null {
+  const shape = recognise(machine);
+  if (shape === 4) return "this is a machine of XState 4";
+  if (shape !== 5) return "this is not a machine of XState 5";
+  return machine instanceof StateMachine || recordsActions(machine as Machine5) ? null : TOO_OLD;
+}
+
+const TOO_OLD = "the bundle holds a copy of XState 5 that is too old to run durably: " +
+  "leave xstate out of the bundle, or update it to 5.19 or later";
+
+/** Whether a copy of XState that is not ours hands its actions to the scope instead of running them itself. */
+function recordsActions(machine: Machine5): boolean {
+  let ran = false;
+  let recorded = false;
+  try {
+    const Machine = machine.constructor as new (config: unknown, implementations: unknown) => Machine5;
+    const probe = new Machine({ id: "probe", entry: () => void (ran = true) }, {});
+    const actor = createActor(probe as never, {} as never) as unknown as Actor5;
+    const scope = { ...actor._actorScope, defer: () => {}, actionExecutor: () => void (recorded = true) };
+    probe.getInitialSnapshot(scope, undefined);
+  } catch {
+    return false;
+  }
+  return recorded && !ran;
+}
+
+/** The class's own method: the machine's property of that name is bound to the machine itself. */
+function initialSnapshotOf(machine: Machine5): Machine5["getInitialSnapshot"] {
+  return (machine.constructor as unknown as { prototype: Machine5 }).prototype.getInitialSnapshot;
+}
+
+/** The caller's context is the input; a machine whose context is a plain value also has it merged over that. */
+function withContext(machine: Machine5, context: unknown): Machine5 {
+  const own = machine.config.context;
+  if (typeof own === "function") return machine;
+  const merged = { ...(copyPlain(own) as object | undefined), ...(context as object | undefined) };
+  return Object.create(machine, { config: { value: { ...machine.config, context: merged } } }) as Machine5;
+}
+
+// --- one instance --------------------------------------------------------------------------------
+
+interface Next {
+  readonly snapshot: Snapshot5;
+  readonly event: Event5;
+  readonly starts: Map<string, Actor5>;
+  readonly stops: Map<string, Actor5>;
+}
+
+class Instance5 implements Instance {
+  readonly #watched: Watched;
+  readonly #name: string;
+  readonly #outlet: Outlet;
+  readonly #recorder = new Recorder();
+  readonly #services = new Map<string, Actor5>();
+  readonly #over = new Map<string, Actor5>();
+  #root: Actor5 | null = null;
+  #next: Next | null = null;
+  #confirmed: Next | null = null;
+  #isDisposed = false;
+
+  constructor(watched: Watched, name: string, outlet: Outlet) {
+    this.#watched = watched;
+    this.#name = name;
+    this.#outlet = outlet;
+  }
+
+  current(): { value: unknown; context: unknown } | null {
+    const snapshot = this.#next === null ? this.#root?._snapshot : this.#next.snapshot;
+    return snapshot === undefined ? null : { value: snapshot.value, context: snapshot.context };
+  }
+
+  initialize(context: unknown): Computed {
+    const machine = withContext(this.#watched.machine, context);
+    const initial = initialSnapshotOf(machine);
+    this.#createRoot(machine, { input: context }, {
+      getInitialSnapshot: (scope: Scope5, input: unknown) => {
+        this.#recorder.install(scope);
+        return initial.call(machine, scope, input);
+      },
+    });
+    const root = this.#root!;
+    return this.#computed(root._snapshot, INIT);
+  }
+
+  restore(snapshot: unknown, context: unknown): void {
+    const persisted = snapshot as Persisted;
+    this.#createRoot(this.#watched.machine, { snapshot: persisted }, {
+      restoreSnapshot: (_persisted: unknown, scope: Scope5) => {
+        this.#recorder.install(scope);
+        return this.#revived(persisted, scope);
+      },
+    });
+    this.#complete(persisted, context);
+  }
+
+  transition(event: unknown): Computed {
+    const root = this.#root!;
+    const before = root._snapshot;
+    if (before.status !== "active" || !this.#isExpected(event as Event5, before)) return UNCHANGED;
+    this.#recorder.begin();
+    this.#watched.selected = null;
+    const next = this.#watched.machine.transition(before, event as Event5, root._actorScope);
+    const isSelected = this.#watched.selected === true || next !== before || !this.#recorder.isEmpty;
+    return isSelected ? this.#computed(next, event as Event5) : UNCHANGED;
+  }
+
+  serviceError(id: string, error: unknown): { type: string; error: unknown; actorId: string } {
+    return { type: `xstate.error.actor.${id}`, error, actorId: id };
+  }
+
+  confirm(): void {
+    const next = this.#next;
+    if (next === null) return;
+    this.#next = null;
+    this.#confirmed = next;
+    this.#root!._snapshot = next.snapshot;
+    for (const id of next.stops.keys()) this.#services.delete(id);
+    for (const [id, actor] of next.starts) {
+      this.#services.set(id, actor);
+      this.#adopt(id, actor);
+    }
+  }
+
+  perform(position: (after: number) => void): void {
+    const step = this.#confirmed;
+    if (step === null) return;
+    this.#confirmed = null;
+    const { actions, deferred } = this.#recorder;
+    this.#recorder.begin();
+    position(0);
+    if (step.event === INIT) for (const actor of step.starts.values()) attempt(() => actor.start());
+    for (const action of actions) attempt(() => action.exec!(action.info, action.params));
+    for (const { run, after } of deferred) {
+      position(after);
+      attempt(run);
+    }
+    for (const actor of step.stops.values()) if (actor._processingStatus === RUNNING) attempt(() => actor._stop());
+    const root = this.#root!;
+    if (root.observers.size > 0 || step.snapshot.status !== "active") root.update(root._snapshot, step.event);
+  }
+
+  revert(snapshot: unknown, context: unknown): void {
+    this.#recorder.rollBack();
+    this.#next = null;
+    const root = this.#root!;
+    const persisted = snapshot as Persisted;
+    root._snapshot = this.#revived(persisted, root._actorScope);
+    this.#complete(persisted, context);
+  }
+
+  stop(id: string): void {
+    const actor = this.#services.get(id);
+    if (actor === undefined) return;
+    this.#services.delete(id);
+    attempt(() => actor._stop());
+  }
+
+  dispose(): void {
+    this.#isDisposed = true;
+    for (const id of [...this.#services.keys()]) this.stop(id);
+    this.#root?.system.scheduler.cancelAll(this.#root);
+  }
+
+  canonicalise(context: unknown): void {
+    const snapshot = this.#root!._snapshot;
+    for (const id in snapshot.children) {
+      if (snapshot.children[id] !== undefined) snapshot.children[id] = this.#stopped(id);
+    }
+    snapshot.context = revive(context, (id) => this.#resolve(id));
+  }
+
+  hasServices(): boolean {
+    return this.#services.size > 0;
+  }
+
+  // --- computing
+
+  #createRoot(machine: Machine5, options: object, hooks: object): void {
+    const logic: unknown = Object.assign(Object.create(machine) as object, hooks);
+    const root = createActor(logic as never, { ...options, id: this.#name, clock, logger } as never) as unknown as Actor5;
+    this.#root = root;
+    if (root._snapshot.status === "error") throw root._snapshot.error;
+    root._snapshot.machine = this.#watched.machine;
+    root._processingStatus = RUNNING;
+    root.system._register(root.sessionId, root);
+    root._send = (event) => this.#receive(undefined, event);
+    const relay = root.system._relay;
+    root.system._relay = (source, target, event) => {
+      if (target === root) this.#receive(source, event);
+      else relay(source, target, event);
+    };
+  }
+
+  /** XState lets a machine fail when no state handles the error of a child; here such an event is an unknown one. */
+  #isExpected(event: Event5, before: Snapshot5): boolean {
+    if (!event.type.startsWith("xstate.error.actor")) return true;
+    return this.#watched.machine.getTransitionData(before, event).length > 0;
+  }
+
+  #computed(next: Snapshot5, event: Event5): Computed {
+    if (next.status === "error") throw next.error;
+    const starts = new Map<string, Actor5>();
+    const stops = new Map<string, Actor5>();
+    const children = next.status === "active" ? next.children : {};
+    for (const [id, actor] of this.#services) if (children[id] !== actor) stops.set(id, actor);
+    for (const id in children) {
+      const actor = children[id];
+      if (actor?._processingStatus === NOT_STARTED) starts.set(id, actor);
+    }
+    this.#next = { snapshot: next, event, starts, stops };
+    const { actions, deferred, timers, sends } = this.#recorder;
+    return {
+      changed: true,
+      value: next.value,
+      tags: [...next.tags],
+      done: next.status === "done",
+      snapshot: persist(next),
+      context: next.context,
+      timers,
+      sends,
+      starts: [...starts.keys()],
+      stops: [...stops.keys()],
+      hasEffects: actions.length + deferred.length + starts.size + stops.size + this.#root!.observers.size > 0,
+    };
+  }
+
+  // --- restoring
+
+  #revived(persisted: Persisted, scope: Scope5): Snapshot5 {
+    const { children: _, ...rest } = persisted;
+    const restored = this.#watched.machine.restoreSnapshot({ ...rest, context: {}, children: {} }, scope);
+    restored.machine = this.#watched.machine;
+    return restored;
+  }
+
+  /** Children and context need the root to exist. */
+  #complete(persisted: Persisted, context: unknown): void {
+    const snapshot = this.#root!._snapshot;
+    for (const id of persisted.children) snapshot.children[id] = this.#services.get(id) ?? this.#stopped(id);
+    snapshot.context = revive(context, (id) => this.#resolve(id));
+  }
+
+  #resolve(id: string): Actor5 {
+    const root = this.#root!;
+    return root._snapshot.children[id] ?? (id === root.id ? root : this.#stopped(id));
+  }
+
+  /** Stands for a child that is over: takes every event and does nothing. */
+  #stopped(id: string): Actor5 {
+    let actor = this.#over.get(id);
+    if (actor === undefined) {
+      actor = createActor(overLogic as never, { id, parent: this.#root } as never) as unknown as Actor5;
+      actor._processingStatus = STOPPED;
+      this.#over.set(id, actor);
+    }
+    return actor;
+  }
+
+  // --- performing
+
+  #adopt(id: string, actor: Actor5): void {
+    const within = this.#outlet.within?.bind(this.#outlet);
+    if (within === undefined) return;
+    const start = actor.start.bind(actor);
+    const send = actor._send.bind(actor);
+    const stop = actor._stop.bind(actor);
+    actor.start = () => within(id, start);
+    actor._stop = () => within(id, stop);
+    actor._send = (event) => within(id, () => send(event));
+  }
+
+  /** The root's inbox. Only its own children of now are heard as services; a source that is unknown is left to the outlet. */
+  #receive(source: Actor5 | undefined, event: Event5): void {
+    if (this.#isDisposed) return;
+    let service = source;
+    while (service !== undefined && service._parent !== this.#root) service = service._parent;
+    if (service === undefined) {
+      this.#outlet.sent(event, null, false);
+      return;
+    }
+    if (this.#services.get(service.id) !== service) return;
+    const ends = service === source && service._processingStatus === STOPPED;
+    if (ends) this.#services.delete(service.id);
+    this.#outlet.sent(event, service.id, ends);
+  }
+}
+
+const overSnapshot = { status: "stopped", output: undefined, error: undefined, context: undefined };
+const overLogic = {
+  transition: (snapshot: unknown) => snapshot,
+  getInitialSnapshot: () => overSnapshot,
+  getPersistedSnapshot: (snapshot: unknown) => snapshot,
+};
+
+const logger = (...said: unknown[]): void => console.log(...said);
+
+/** What goes wrong after the commit goes to the machine's log; the transition stands. */
+function attempt(run: () => unknown): void {
+  try {
+    run();
+  } catch (thrown) {
+    console.error(thrown instanceof Error ? thrown : `thrown after the commit: ${messageOf(thrown)}`);
+  }
+}
+
