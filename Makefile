@@ -6,7 +6,7 @@ export DENO_NO_UPDATE_CHECK := 1
 FILE ?= examples/toggler/toggler.ts
 SEEDS ?= 200
 
-.PHONY: setup dev test check sim kill bench fmt lock clean
+.PHONY: browser setup dev test check sim kill bench fmt lock clean
 
 setup: .venv/.installed src/statebacked/runtime/js/dist/.built ## .venv with everything; called by the others
 
@@ -29,3 +29,26 @@ lock: .venv/.installed ## write requirements.lock anew from pyproject.toml
 
 clean:
 	rm -rf .venv .deno-dir src/statebacked/runtime/js/dist node_modules
+
+dev: setup ## a server with the toggler deployed; prints what to paste next
+	.venv/bin/statebacked dev example-machine=examples/toggler/toggler.ts
+
+check: setup ## format, lint, types, layers, fast tests, 200 seeds
+	$(PY) -m ruff format --check --quiet .
+	$(PY) -m ruff check --quiet .
+	$(PY) -m mypy
+	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+	$(PY) -m pytest -q -n 2 -m "not worker and not e2e"
+
+tests/e2e/node_modules/.installed: tests/e2e/package-lock.json
+	npm --prefix tests/e2e ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+browser: ## Debian's Chromium, for the page tests
+	@command -v chromium >/dev/null || { \
+		echo "installing Debian's chromium"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
+		|| { echo "the page tests need Chromium; run: sudo apt-get install chromium"; exit 1; }; }
+
+test: check tests/e2e/node_modules/.installed browser ## everything
+	$(PY) -m pytest -q -m "worker or e2e"

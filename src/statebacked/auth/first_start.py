@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from statebacked.auth.keys import create_key
-from statebacked.auth.scopes import ADMIN_SCOPES
+from statebacked.auth.scopes import ROLE_SCOPES
 from statebacked.auth.secrets import Keyring, RandomBytes
 from statebacked.auth.sessions import create_session
 from statebacked.model.ids import KeyId, OrgId, UserId
@@ -21,10 +21,10 @@ class AdminFile:
     """What admin.json holds: everything that the command line needs to speak for the first admin."""
 
     url: str
-    orgId: str  # noqa: N815 - the file's own spelling, shared with JavaScript tools
-    adminToken: str  # noqa: N815
-    keyId: str  # noqa: N815
-    secretKey: str  # noqa: N815
+    orgId: str
+    adminToken: str
+    keyId: str
+    secretKey: str
 
 
 async def ensure_admin(
@@ -37,8 +37,8 @@ async def ensure_admin(
     ids: Ids,
     random_bytes: RandomBytes,
 ) -> AdminFile | None:
-    """Create the first org, admin and key of an empty folder and write admin.json (0600); later only bring its
-    url up to date. None when the folder has data and its admin.json was taken away."""
+    """Create the first org, admin and key of an empty folder and write admin.json (0600); later only bring
+    its url up to date. None when the folder has data and its admin.json was taken away."""
     file = data / FILE_NAME
     if file.exists():
         held = AdminFile(**json.loads(file.read_text()))
@@ -70,7 +70,7 @@ async def _create(
         key_id=KeyId(ids.new("sbk")),
         org=org,
         name="local",
-        scopes=ADMIN_SCOPES,
+        scopes=ROLE_SCOPES["admin"],
         now=now,
     )
     await catalogue.add_key(key)

@@ -15,23 +15,30 @@ Event = MutableMapping[str, Any]
 
 
 def set_up_logging(level: str, *, is_readable: bool) -> None:
-    """Once, at the start of the process. `level` is a name of the standard library's."""
-    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    """Once, at the start of the process; both for structlog and for the standard library's loggers."""
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
     renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
     if is_readable:
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            redact,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, renderer],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=level.upper())
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 def redact(_logger: object, _method: str, event: Event) -> Event:

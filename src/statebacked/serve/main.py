@@ -1,7 +1,5 @@
 """The `statebacked` command."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,7 +36,7 @@ def _print_version(is_wanted: bool) -> None:
 @with_settings
 def serve(settings: Settings) -> None:
     """Run a server until SIGTERM or Ctrl-C. The first start writes admin.json into the data folder."""
-    from statebacked.app import run
+    from statebacked.serve.run import run
 
     raise typer.Exit(run(settings))
 
@@ -56,7 +54,7 @@ def dev(
     ] = 7071,
 ) -> None:
     """Run a server, deploy FILEs, deploy them again whenever they change."""
-    from statebacked.serve.dev import start_dev
+    from statebacked.serve.dev_start import start_dev
 
     raise typer.Exit(start_dev(settings, files, is_reset=reset, page_port=page_port))
 

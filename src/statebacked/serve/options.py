@@ -23,7 +23,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     ]
     parameters += [_parameter(name, hint) for name, hint in typing.get_type_hints(Settings).items()]
 
-    def collected(**given: Any) -> None:  # Any: typer has checked each against its option
+    def collected(**given: Any) -> None:  # noqa: ANN401 - typer has checked each against its option
         settings = Settings(**{f.name: given.pop(f.name) for f in fields(Settings)})
         command(settings=settings, **given)
 

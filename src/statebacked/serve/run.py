@@ -3,40 +3,59 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+import structlog
 import uvloop
 
-from statebacked.app import Server, open_server
+from statebacked.app import MachineLog, Server, open_server
 from statebacked.auth.secrets import MasterKeyRefused
+from statebacked.model.ids import InstanceKey
+from statebacked.ports import Code
 from statebacked.serve.log import set_up_logging
 from statebacked.settings import Settings
+from statebacked.store.schema import SchemaRefused
 
-Alongside = Callable[[Server], Awaitable[None]]
+Alongside = Callable[[Server], Coroutine[Any, Any, None]]  # Any: the event loop's own business
+
+logger = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, alongside: Alongside | None = None, *, is_dev: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT, then drain; 0. `alongside` runs beside the server and ends with it."""
+def run(
+    settings: Settings,
+    alongside: Alongside | None = None,
+    *,
+    machine_log: MachineLog | None = None,
+    is_dev: bool = False,
+) -> int:
+    """Serve until SIGTERM or SIGINT, then stop gracefully; 0. `alongside` runs beside the server."""
     set_up_logging(settings.log_level, is_readable=is_dev or sys.stderr.isatty())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            return runner.run(_serve(settings, alongside, is_dev=is_dev))
-        except (MasterKeyRefused, OSError) as refused:
+            return runner.run(_serve(settings, alongside, machine_log or _log_line, is_dev))
+        except (MasterKeyRefused, SchemaRefused, OSError) as refused:
             print(f"statebacked: {refused}", file=sys.stderr)
             return 1
 
 
-async def _serve(settings: Settings, alongside: Alongside | None, *, is_dev: bool) -> int:
+async def _serve(
+    settings: Settings, alongside: Alongside | None, machine_log: MachineLog, is_dev: bool
+) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_server(settings, is_dev=is_dev) as server:
+    async with open_server(settings, machine_log, expose_machine_texts=is_dev) as server:
         print(f"statebacked listens on {server.url}", flush=True)
         beside = loop.create_task(alongside(server)) if alongside is not None else None
         await stop.wait()
         if beside is not None:
             beside.cancel()
             await asyncio.gather(beside, return_exceptions=True)
-        await server.drain()
     return 0
+
+
+def _log_line(code: Code, key: InstanceKey | None, stream: str, line: str) -> None:
+    """Machine output is data: one line of the server's log at the level debug."""
+    logger.debug("machine", org=code.org, machine=code.machine, stream=stream, line=line)

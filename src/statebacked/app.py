@@ -1,0 +1,203 @@
+"""The composition root: the only module that knows every other one. It wires one server by hand."""
+
+import asyncio
+import base64
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from statebacked.api.application import ApiParts, ApiSettings, Application, build_application
+from statebacked.auth.first_start import AdminFile, ensure_admin
+from statebacked.auth.secrets import Keyring, open_keyring
+from statebacked.core.policy import Policy
+from statebacked.engine.service import Engine
+from statebacked.model.ids import InstanceKey, Instant, Monotonic
+from statebacked.model.limits import EVENT_BODY_BYTES_MAX
+from statebacked.model.values import Now
+from statebacked.ports import Code
+from statebacked.runtime.pool import Pool, PoolPolicy
+from statebacked.runtime.process import find_sandbox
+from statebacked.settings import Settings
+from statebacked.store.sqlite.store import SqliteStore
+
+logger = structlog.get_logger(__name__)
+
+DATABASE = "statebacked.sqlite3"
+STEP_GRACE_MS = 5_000  # a compute is an authorizer and a step, each with its own limit in the worker
+LOOPBACK = ("127.", "::1", "localhost")
+
+MachineLog = Callable[[Code, InstanceKey | None, str, str], None]
+
+
+class SystemClock:
+    def now(self) -> Now:
+        return Now(Instant(int(time.time() * 1000)), Monotonic(int(time.monotonic() * 1000)))
+
+
+class RandomIds:
+    def new(self, prefix: str) -> str:
+        return f"{prefix}_{base64.urlsafe_b64encode(os.urandom(16))[:22].decode()}"
+
+
+class Server:
+    """A server that listens at `url`. `admin` is None when its admin.json was taken away."""
+
+    def __init__(self, settings: Settings, url: str, admin: AdminFile | None) -> None:
+        self.settings = settings
+        self.url = url
+        self.admin = admin
+
+
+@asynccontextmanager
+async def open_server(
+    settings: Settings, machine_log: MachineLog, *, expose_machine_texts: bool = False
+) -> AsyncIterator[Server]:
+    """A server from its first durable byte to its last socket. Leaving it is the graceful stop: stop
+    accepting, let steps commit, answer everyone with the durable state, close sockets last.
+
+    Raises OSError for an address that is taken and MasterKeyRefused.
+    """
+    listener = _listen(settings)
+    url = settings.public_url or _url_of(listener)
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    clock, ids = SystemClock(), RandomIds()
+    async with AsyncExitStack() as stack:
+        store = await SqliteStore.open(settings.data / DATABASE)
+        stack.push_async_callback(store.aclose)
+        keyring = await _keyring(settings, store)
+        epoch = await store.acquire(f"{socket.gethostname()}:{os.getpid()}")
+        admin = await ensure_admin(
+            settings.data,
+            url,
+            catalogue=store,
+            keyring=keyring,
+            clock=clock,
+            ids=ids,
+            random_bytes=secrets.token_bytes,
+        )
+        pool = _pool(settings, store, machine_log)
+        stack.push_async_callback(pool.aclose)
+        policy = Policy(settle_ms=settings.settle_ms, compute_ms=settings.step_ms + STEP_GRACE_MS)
+        engine = Engine(
+            store=store,
+            catalogue=store,
+            machines=pool,
+            clock=clock,
+            ids=ids,
+            policy=policy,
+            epoch=epoch,
+        )
+        stack.push_async_callback(engine.aclose)
+        application = build_application(
+            ApiParts(
+                engine=engine,
+                store=store,
+                catalogue=store,
+                machines=pool,
+                keyring=keyring,
+                clock=clock,
+                ids=ids,
+                random_bytes=secrets.token_bytes,
+                settings=ApiSettings(
+                    public_url=settings.public_url,
+                    bound_to_loopback=settings.host.startswith(LOOPBACK),
+                    expose_machine_texts=expose_machine_texts,
+                ),
+            )
+        )
+        await engine.start()
+        http = _Http(_http_config(application))
+        serving = asyncio.create_task(http.serve(sockets=[listener]))
+        stack.push_async_callback(_stop, http, serving, engine, application, settings.drain_ms)
+        await http.until_listening()
+        pool.prewarm()
+        yield Server(settings, url, admin)
+
+
+async def _stop(
+    http: "_Http", serving: "asyncio.Task[None]", engine: Engine, application: Application, drain_ms: int
+) -> None:
+    http.stop_accepting()
+    await engine.drain(drain_ms)
+    await application.close_sockets()
+    http.should_exit = True
+    await serving
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as refused:
+        listener.close()
+        raise OSError(f"cannot listen on {settings.host}:{settings.port}: {refused.strerror}") from refused
+    listener.setblocking(False)
+    return listener
+
+
+def _url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _keyring(settings: Settings, store: SqliteStore) -> Keyring:
+    file: Path = settings.master_key_file or settings.data / "secrets" / "master.key"
+    return await open_keyring(store, file, given=settings.master_key, random_bytes=secrets.token_bytes)
+
+
+def _pool(settings: Settings, store: SqliteStore, machine_log: MachineLog) -> Pool:
+    policy = PoolPolicy(
+        step_ms=settings.step_ms,
+        prewarmed=settings.prewarmed,
+        idle_ms=settings.worker_idle_ms,
+        memory_mb_max=settings.workers_memory_mb,
+    )
+    return Pool(find_sandbox(os.environ), policy, store.load_bundle, machine_log)
+
+
+def _http_config(application: Application) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=EVENT_BODY_BYTES_MAX,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+class _Http(uvicorn.Server):
+    """uvicorn, which leaves signals to serve/run.py and tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._is_listening = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._is_listening.set()
+
+    async def until_listening(self) -> None:
+        await self._is_listening.wait()
+
+    def stop_accepting(self) -> None:
+        for listener in self.servers:
+            listener.close()

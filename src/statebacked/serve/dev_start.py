@@ -1,0 +1,48 @@
+"""`statebacked dev` as a process: the server, and beside it the deploying and watching of serve/dev.py."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from statebacked.app import Server
+from statebacked.cli.errors import CliError
+from statebacked.model.ids import InstanceKey
+from statebacked.ports import Code
+from statebacked.serve.dev import ServerInfo, develop, empty_data_folder, parse_dev_file
+from statebacked.serve.run import run
+from statebacked.settings import Settings
+
+
+def start_dev(settings: Settings, files: Sequence[str], *, is_reset: bool, page_port: int) -> int:
+    """Until SIGTERM or Ctrl-C; the exit code."""
+    try:
+        dev_files = [parse_dev_file(text, Path.cwd()) for text in files]
+        if is_reset:
+            empty_data_folder(settings.data)
+    except CliError as refused:
+        print(f"statebacked dev: {refused}", file=sys.stderr)
+        return 1
+
+    async def alongside(server: Server) -> None:
+        if server.admin is None:
+            print(
+                "statebacked dev: the data folder has no admin.json; --reset makes a new one", file=sys.stderr
+            )
+            return
+        info = ServerInfo(
+            url=server.url,
+            org_id=server.admin.orgId,
+            admin_token=server.admin.adminToken,
+            data=settings.data,
+        )
+        await develop(info, dev_files, page_port=page_port)
+
+    return run(settings, alongside, machine_log=print_machine_line, is_dev=True)
+
+
+def print_machine_line(code: Code, key: InstanceKey | None, stream: str, line: str) -> None:
+    """What machine code writes to its console, control characters made visible."""
+    who = f"{code.machine}/{key.name}" if key is not None else code.machine
+    text = "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)
+    mark = "!" if stream == "stderr" else "|"
+    print(f"{who} {mark} {text}", file=sys.stderr, flush=True)
