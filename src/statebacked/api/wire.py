@@ -25,7 +25,7 @@ class SendEvent(msgspec.Struct):
 
 class CreateInstance(msgspec.Struct, rename="camel"):
     slug: str
-    context: msgspec.Raw | None = None
+    context: msgspec.Raw = msgspec.Raw(b"null")
     machine_version_id: str | None = None
 
 
@@ -102,10 +102,8 @@ def parse_event(body: bytes) -> Json:
     return Json(event)
 
 
-def parse_context(context: msgspec.Raw | None) -> Json | None:
+def parse_context(context: msgspec.Raw) -> Json | None:
     """An initial context: a JSON object, or nothing. Raises InvalidBody."""
-    if context is None:
-        return None
     text = bytes(context)
     if text == b"null":
         return None
