@@ -302,7 +302,7 @@ class FakeEngine:
         kind = msgspec.json.decode(event)["type"]
         if kind == "throw":
             raise MachineRefusal("machine-error", "TypeError: secret is undefined")
-        view = replace(
+        view = msgspec.structs.replace(
             life.record.view,
             seq=Seq(life.record.view.seq + 1),
             ts=Instant(life.record.view.ts + 1),
@@ -310,7 +310,7 @@ class FakeEngine:
             tags=Json(b"[]"),
             done=kind == "end",
         )
-        life.record = replace(life.record, view=view)
+        life.record = msgspec.structs.replace(life.record, view=view)
         self._record(key, event, auth)
         for watched, _, subscriber in list(self.subscribers):
             if watched == key:
