@@ -1,4 +1,4 @@
-"""A worker process driven by hand over its pipes, with a framing of its own, for tests and bench/worker.py."""
+"""A worker process driven by hand over its pipes, with a framing of its own: for tests and bench/worker.py."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def encode(header: Header, sections: Sequence[str] = ()) -> bytes:
 
 
 class WorkerProcess:
-    """One `deno run` of a built worker. Frames are sent at once and read in order, console lines kept apart."""
+    """One `deno run` of a built worker. Frames are read in order; console lines are kept apart."""
 
     def __init__(self, major: int = 5, **limits: int) -> None:
         self.major = major
@@ -152,6 +152,15 @@ class WorkerProcess:
         self.send({"t": "ping", "n": 999})
         self.receive("pong")
         return [line for frame in self.logs if frame.get("a") == a for line in frame["lines"]]
+
+    @property
+    def stdout_fd(self) -> int:
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def wait_exit(self) -> int:
         assert self._process.stdin is not None

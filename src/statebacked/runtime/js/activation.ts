@@ -57,11 +57,17 @@ export class Activation {
   /** The compute under way, when its authorizer is asynchronous. */
   job: object | null = null;
   isClosed = false;
-  /** User code may have touched the context since it was last made of JSON. */
-  #isTouched = false;
+  /** The live context may differ from what its JSON gives. */
+  isTouched = false;
   readonly #create: () => Instance;
 
-  constructor(readonly a: number, readonly name: string, adapter: Adapter, machine: unknown, outlet: (of: Activation) => Outlet) {
+  constructor(
+    readonly a: number,
+    readonly name: string,
+    adapter: Adapter,
+    machine: unknown,
+    outlet: (of: Activation) => Outlet,
+  ) {
     const mine = outlet(this);
     this.#create = () => adapter.instantiate(machine, name, mine);
     this.instance = this.#create();
@@ -96,15 +102,11 @@ export class Activation {
     if (step.hasEffects) this.unperformed = step.texts.seq;
   }
 
-  touched(): void {
-    this.#isTouched = true;
-  }
-
   /** Before user code looks at the context: while no service runs it is exactly what its JSON gives. */
   canonicalise(texts: Texts | null): void {
-    if (!this.#isTouched || texts === null || this.instance.hasServices()) return;
+    if (!this.isTouched || texts === null || this.instance.hasServices()) return;
     this.instance.canonicalise(parse(texts.context));
-    this.#isTouched = false;
+    this.isTouched = false;
   }
 
   /** A step was refused or given up: the live state becomes `texts` again. False: it is lost, and the services too. */
@@ -117,7 +119,7 @@ export class Activation {
       this.instance.restore(parse(texts.snapshot), parse(texts.context));
     } else if (this.instance.revert === undefined) return false;
     else this.instance.revert(parse(texts.snapshot), parse(texts.context));
-    this.#isTouched = false;
+    this.isTouched = false;
     return true;
   }
 

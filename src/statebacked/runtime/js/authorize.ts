@@ -50,7 +50,11 @@ function judge(answer: unknown, tell: (reason: string) => void): boolean {
   return false;
 }
 
-function settle(answer: PromiseLike<unknown>, waitMs: number, tell: (reason: string) => void): Promise<boolean> {
+function settle(
+  answer: PromiseLike<unknown>,
+  waitMs: number,
+  tell: (reason: string) => void,
+): Promise<boolean> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => {
       tell(`gave no answer within ${waitMs} ms`);
@@ -68,5 +72,6 @@ function settle(answer: PromiseLike<unknown>, waitMs: number, tell: (reason: str
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function";
+  return typeof value === "object" && value !== null &&
+    typeof (value as { then?: unknown }).then === "function";
 }

@@ -14,7 +14,9 @@ const LOG_FRAME_BYTES_MAX = 1_000_000;
 export async function boot(library: Library): Promise<never> {
   const owners = new AsyncLocalStorage<Owner>();
   const writer = new Writer();
-  const natives = closeSandbox((stream, text) => writer.log(owners.getStore()?.activation.a ?? 0, stream, text));
+  const natives = closeSandbox((stream, text) =>
+    writer.log(owners.getStore()?.activation.a ?? 0, stream, text)
+  );
   writer.start(natives);
   const host: Host = {
     post: (header, sections, bytesMax) => writer.post(header, sections, bytesMax),
@@ -72,7 +74,9 @@ class Writer {
   }
 
   flush(): void {
-    if (!this.#log.isEmpty) for (const frame of this.#log.take()) this.#encoder.push(frame, [], LOG_FRAME_BYTES_MAX);
+    if (!this.#log.isEmpty) {
+      for (const frame of this.#log.take()) this.#encoder.push(frame, [], LOG_FRAME_BYTES_MAX);
+    }
     if (!this.#encoder.isEmpty) this.#natives!.write(this.#encoder.take());
   }
 

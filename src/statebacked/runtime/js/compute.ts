@@ -95,13 +95,14 @@ export class Job {
 
   #held(token: number): unknown {
     const held = this.on.held.get(token);
-    if (held === undefined) throw new Refused("machine-error", "the event was dropped with the service that sent it");
+    if (held === undefined) {
+      throw new Refused("machine-error", "the event was dropped with the service that sent it");
+    }
     return held.event;
   }
 
   #authorise({ item, value, auth }: Prepared): boolean | Promise<boolean> {
     this.on.canonicalise(this.#texts);
-    this.on.touched();
     const machineInstanceName = this.header.name;
     const request: WriteRequest = item.k === "init"
       ? { type: "initialization", machineInstanceName, context: value, authContext: auth }
@@ -121,10 +122,9 @@ export class Job {
 
   /** Whether the next item may be computed; if not, the answer is sent. */
   #decide(prepared: Prepared, allowed: boolean): boolean {
-    try {
-      if (!allowed) throw new Refused("rejected-by-machine-authorizer", "allowWrite did not return true");
-    } catch (thrown) {
-      this.#refuse(thrown, false);
+    if (!allowed) {
+      this.on.isTouched = true; // by the authorizer
+      this.#refuse(new Refused("rejected-by-machine-authorizer", "allowWrite did not return true"), false);
       return false;
     }
     try {
@@ -135,7 +135,8 @@ export class Job {
     }
     this.#index += 1;
     const last = this.#last;
-    const goesOn = last === null || !(last.hasEffects || last.sends.length + last.starts.length + last.stops.length > 0);
+    const goesOn = last === null ||
+      !(last.hasEffects || last.sends.length + last.starts.length + last.stops.length > 0);
     if (goesOn) return true;
     this.#answer();
     return false;
@@ -147,16 +148,21 @@ export class Job {
     this.#isInPlace = true;
     this.#last = null;
     if (!item.auth) this.on.canonicalise(this.#texts);
-    this.on.touched();
+    const wasTouched = this.on.isTouched;
+    this.on.isTouched = true;
+    const before = instance.current()?.context;
     const computed = item.k === "init" ? instance.initialize(value) : instance.transition(value);
-    if (computed.changed) this.#add(computed, item, value);
-    else {
+    if (computed.changed) {
+      const isSame = this.#add(computed, item, value) && computed.context === before;
+      this.on.isTouched = wasTouched || !isSame;
+    } else {
       this.#steps.push({ changed: false });
       if (item.k === "failed" || item.k === "inside") this.#tellUnhandled(value);
     }
   }
 
-  #add(computed: Computed, item: Item, value: unknown): void {
+  /** Whether the JSON of the context is that of the step before. */
+  #add(computed: Computed, item: Item, value: unknown): boolean {
     const { limits } = this.worker;
     const services = this.on.runs.size + computed.starts.length - computed.stops.length;
     if (
@@ -185,7 +191,9 @@ export class Job {
       sends: computed.sends.length,
       starts: computed.starts,
       stops: computed.stops,
-      idx: this.worker.program.selectors.map((selector) => [selector.index, select(selector, computed.context)]),
+      idx: this.worker.program.selectors.map((
+        selector,
+      ) => [selector.index, select(selector, computed.context)]),
     };
     const sections: string[] = [];
     if (step.ev) sections.push(eventText(value));
@@ -197,9 +205,11 @@ export class Job {
     this.#checkSize(sections);
     this.#steps.push(step);
     this.#sections.push(...sections);
+    const isSame = texts.context === this.#texts?.context;
     this.#texts = texts;
     this.#last = computed;
     this.#isInPlace = false;
+    return isSame;
   }
 
   #checkSize(sections: readonly string[]): void {
@@ -214,7 +224,10 @@ export class Job {
     const context = jsonText(computed.context);
     const max = this.worker.limits.context_bytes_max;
     if (context.length > max || (3 * context.length > max && utf8Length(context) > max)) {
-      throw new Refused("context-too-large", `the context would take ${utf8Length(context)} bytes of JSON; ${max} may be`);
+      throw new Refused(
+        "context-too-large",
+        `the context would take ${utf8Length(context)} bytes of JSON; ${max} may be`,
+      );
     }
     return {
       seq: (this.#texts?.seq ?? 0) + 1,
@@ -261,12 +274,18 @@ export class Job {
     this.#consume(1);
     const { n, a } = this.header;
     const code = thrown instanceof Refused ? thrown.code : "machine-error";
-    this.worker.post({ t: "refused", n, a, code, message: messageOf(thrown).slice(0, 10_000) }, [], this.worker.limits.step_bytes_max);
+    this.worker.post(
+      { t: "refused", n, a, code, message: messageOf(thrown).slice(0, 10_000) },
+      [],
+      this.worker.limits.step_bytes_max,
+    );
   }
 
   /** The host has no more use for the events of the first `count` items. */
   #consume(count: number): void {
-    for (const item of this.header.items.slice(0, count)) if (item.k === "inside") this.on.held.delete(item.token);
+    for (const item of this.header.items.slice(0, count)) {
+      if (item.k === "inside") this.on.held.delete(item.token);
+    }
   }
 
   #tellUnhandled(value: unknown): void {
@@ -280,7 +299,10 @@ function eventOf(payload: string, item: Item): { type: string } {
   const event: unknown = parse(payload);
   if (!hasType(event)) throw new Refused("machine-error", "an event is an object with a string type");
   if (item.source === "client" && RESERVED.test(event.type)) {
-    throw new Refused("reserved-event", `events named xstate.*, done.*, error.* or statebacked.* are the machine's own`);
+    throw new Refused(
+      "reserved-event",
+      `events named xstate.*, done.*, error.* or statebacked.* are the machine's own`,
+    );
   }
   return event;
 }
@@ -292,7 +314,9 @@ function ownEventText(event: unknown): string {
 }
 
 function publicOf(context: unknown): unknown {
-  return typeof context === "object" && context !== null ? (context as { public?: unknown }).public : undefined;
+  return typeof context === "object" && context !== null
+    ? (context as { public?: unknown }).public
+    : undefined;
 }
 
 /** The error of a service that was lost or stopped; unlike most errors it keeps its text as JSON. */

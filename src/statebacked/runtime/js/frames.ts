@@ -23,12 +23,14 @@ interface AnyItem {
   readonly auth: boolean;
 }
 
-export type Item = AnyItem & (
-  | { readonly k: "init"; readonly context: boolean }
-  | { readonly k: "event" }
-  | { readonly k: "inside"; readonly token: number; readonly service?: Run }
-  | { readonly k: "failed"; readonly service: Run; readonly code: string; readonly message: string }
-);
+export type Item =
+  & AnyItem
+  & (
+    | { readonly k: "init"; readonly context: boolean }
+    | { readonly k: "event" }
+    | { readonly k: "inside"; readonly token: number; readonly service?: Run }
+    | { readonly k: "failed"; readonly service: Run; readonly code: string; readonly message: string }
+  );
 
 export interface Compute {
   readonly t: "compute";
@@ -82,10 +84,22 @@ export type WorkerHeader =
   | { readonly t: "unloadable"; readonly message: string; readonly missing_export: boolean }
   | { readonly t: "pong"; readonly n: number }
   | { readonly t: "step"; readonly n: number; readonly a: number; readonly steps: readonly StepHeader[] }
-  | { readonly t: "refused"; readonly n: number; readonly a: number; readonly code: Refusal; readonly message: string }
+  | {
+    readonly t: "refused";
+    readonly n: number;
+    readonly a: number;
+    readonly code: Refusal;
+    readonly message: string;
+  }
   | { readonly t: "lacks"; readonly n: number; readonly a?: number }
   | { readonly t: "performed"; readonly a: number; readonly seq: number; readonly sent: readonly Sent[] }
-  | { readonly t: "inside"; readonly a: number; readonly token: number; readonly service: Run; readonly ends: boolean }
+  | {
+    readonly t: "inside";
+    readonly a: number;
+    readonly token: number;
+    readonly service: Run;
+    readonly ends: boolean;
+  }
   | { readonly t: "readable"; readonly n: number; readonly ok: readonly boolean[] };
 
 export type Refusal =

@@ -18,7 +18,9 @@ export function jsonText(value: unknown): string {
 export function eventText(event: unknown): string {
   try {
     const text = stringify(event, errorsAsData) as string | undefined;
-    if (text !== undefined && hasType(event) && !(text.length > 2 * DEPTH_MAX && isDeeperThan(event, DEPTH_MAX))) {
+    if (
+      text !== undefined && hasType(event) && !(text.length > 2 * DEPTH_MAX && isDeeperThan(event, DEPTH_MAX))
+    ) {
       return text.includes("\\ud") ? withoutLoneSurrogates(text) : text;
     }
   } catch {
@@ -28,7 +30,8 @@ export function eventText(event: unknown): string {
 }
 
 export function hasType(event: unknown): event is { type: string } {
-  return typeof event === "object" && event !== null && typeof (event as { type?: unknown }).type === "string";
+  return typeof event === "object" && event !== null &&
+    typeof (event as { type?: unknown }).type === "string";
 }
 
 function errorsAsData(_key: string, value: unknown): unknown {

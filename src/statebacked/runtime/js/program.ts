@@ -25,12 +25,16 @@ export function programOf(
   isOurs: (machine: unknown) => boolean,
 ): Program {
   const machine = exports["default"];
-  if (machine === undefined) throw new Error("the module has no default export: export the machine as the default");
+  if (machine === undefined) {
+    throw new Error("the module has no default export: export the machine as the default");
+  }
   const { allowRead, allowWrite } = exports;
   if (typeof allowRead !== "function") throw new Error("the module does not export a function allowRead");
   if (typeof allowWrite !== "function") throw new Error("the module does not export a function allowWrite");
   const major = recognise(machine);
-  if (major === null) throw new Error("the default export is not an XState machine: export what createMachine returns");
+  if (major === null) {
+    throw new Error("the default export is not an XState machine: export what createMachine returns");
+  }
   const problem = major === adapter.major ? adapter.check(machine) : null;
   if (problem !== null) throw new Error(problem);
   return {
@@ -55,7 +59,10 @@ const UNAVAILABLE = /not-available\/([^"]+?)\.js"/;
 
 /** What went wrong with the import of a bundle, without the names that the sandbox has for things. */
 export function explain(thrown: unknown): Unloadable {
-  const text = messageOf(thrown).replace(/(?: from)? "?blob:[^\s":]*"?/g, " the bundle").replace(/ {2,}/g, " ");
+  const text = messageOf(thrown).replace(/(?: from)? "?blob:[^\s":]*"?/g, " the bundle").replace(
+    / {2,}/g,
+    " ",
+  );
   const missing = MISSING_EXPORT.test(text);
   const unmapped = UNMAPPED.exec(text);
   if (unmapped !== null) {
@@ -63,13 +70,26 @@ export function explain(thrown: unknown): Unloadable {
   }
   const unavailable = UNAVAILABLE.exec(text);
   if (unavailable !== null) {
-    return { message: `the module "${unavailable[1]}" is not available to machine code`, missingExport: false };
+    return {
+      message: `the module "${unavailable[1]}" is not available to machine code`,
+      missingExport: false,
+    };
   }
-  if (/^Requires (read|import|net) access/.test(text) || text.includes("--no-npm") || text.includes("--no-remote")) {
+  if (
+    /^Requires (read|import|net) access/.test(text) || text.includes("--no-npm") ||
+    text.includes("--no-remote")
+  ) {
     const named = /"([^"]+)"/.exec(text)?.[1];
-    const what = named === undefined ? "a module that is not in the bundle" : `"${named}", which is not in the bundle`;
-    return { message: `the bundle imports ${what}: bundle all dependencies but xstate`, missingExport: false };
+    const what = named === undefined
+      ? "a module that is not in the bundle"
+      : `"${named}", which is not in the bundle`;
+    return {
+      message: `the bundle imports ${what}: bundle all dependencies but xstate`,
+      missingExport: false,
+    };
   }
-  const name = thrown instanceof Error && !text.startsWith(thrown.name) && thrown.name !== "Error" ? `${thrown.name}: ` : "";
+  const name = thrown instanceof Error && !text.startsWith(thrown.name) && thrown.name !== "Error"
+    ? `${thrown.name}: `
+    : "";
   return { message: name + text, missingExport: missing };
 }

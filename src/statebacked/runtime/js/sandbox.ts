@@ -17,9 +17,24 @@ interface DenoInside {
 }
 
 const REMOVED = [
-  "Deno", "process", "Buffer", "global", "Worker", "localStorage", "sessionStorage", "caches", "prompt", "alert",
-  "confirm", "close", "Performance", "PerformanceEntry", "PerformanceMark", "PerformanceMeasure",
-  "PerformanceObserver", "PerformanceObserverEntryList",
+  "Deno",
+  "process",
+  "Buffer",
+  "global",
+  "Worker",
+  "localStorage",
+  "sessionStorage",
+  "caches",
+  "prompt",
+  "alert",
+  "confirm",
+  "close",
+  "Performance",
+  "PerformanceEntry",
+  "PerformanceMark",
+  "PerformanceMeasure",
+  "PerformanceObserver",
+  "PerformanceObserverEntryList",
 ];
 
 const WARN_LEVEL = 2;

@@ -2,7 +2,8 @@
 
 const VALUE_CHARACTERS_MAX = 1_024 / 4; // in any script at most 1 KB
 const VALUES_MAX = 100;
-const STEP = /\.([A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)|\[\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|(-?\d+))\s*\]|\.\*|\[\s*\*\s*\]/y;
+const STEP =
+  /\.([A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)|\[\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|(-?\d+))\s*\]|\.\*|\[\s*\*\s*\]/y;
 
 type Step = string | number | null; // null: every part
 
@@ -21,19 +22,27 @@ export function compile(index: string, path: string): Selector {
     if (match === null) break;
     at = STEP.lastIndex;
     const name = match[1] ?? match[2] ?? match[3];
-    steps.push(name !== undefined ? name.replace(/\\(.)/g, "$1") : match[4] !== undefined ? Number(match[4]) : null);
+    steps.push(
+      name !== undefined ? name.replace(/\\(.)/g, "$1") : match[4] !== undefined ? Number(match[4]) : null,
+    );
   }
   if (!path.startsWith("$") || at < path.length) {
-    throw new Error(`the selector of index "${index}" is not supported: ${path} (use $.a.b, $['a'], $[0], $.a[*])`);
+    throw new Error(
+      `the selector of index "${index}" is not supported: ${path} (use $.a.b, $['a'], $[0], $.a[*])`,
+    );
   }
   return { index, steps };
 }
 
 /** The strings that a selector finds, an array of strings counting as its members. Throws beyond the limits. */
 export function select(selector: Selector, context: unknown): string[] {
-  const found = walk(selector.steps, 0, context).flatMap((node) => Array.isArray(node) ? node as unknown[] : [node]);
+  const found = walk(selector.steps, 0, context).flatMap((node) =>
+    Array.isArray(node) ? node as unknown[] : [node]
+  );
   const values = found.filter((node) => typeof node === "string");
-  if (values.length > VALUES_MAX) throw new Error(`index "${selector.index}" has more than ${VALUES_MAX} values`);
+  if (values.length > VALUES_MAX) {
+    throw new Error(`index "${selector.index}" has more than ${VALUES_MAX} values`);
+  }
   if (values.some((value) => value.length > VALUE_CHARACTERS_MAX)) {
     throw new Error(`index "${selector.index}" has a value longer than ${VALUE_CHARACTERS_MAX} characters`);
   }

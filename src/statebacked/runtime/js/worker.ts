@@ -159,10 +159,18 @@ export class Worker implements Services {
 
   #open({ a, seq, name, base }: Compute, payloads: readonly string[]): Activation {
     if (this.program.major !== this.#adapter!.major) {
-      throw new Error(`this worker runs XState ${this.#adapter!.major}, the machine is one of XState ${this.program.major}`);
+      throw new Error(
+        `this worker runs XState ${this.#adapter!.major}, the machine is one of XState ${this.program.major}`,
+      );
     }
     this.#activations.close(a);
-    const activation = new Activation(a, name, this.#adapter!, this.program.machine, (of) => this.#outlet(of));
+    const activation = new Activation(
+      a,
+      name,
+      this.#adapter!,
+      this.program.machine,
+      (of) => this.#outlet(of),
+    );
     if (base) this.within(activation, () => activation.restore(seq, payloads[0]!, payloads[1]!));
     return activation;
   }
@@ -174,7 +182,7 @@ export class Worker implements Services {
     if (activation.unperformed === seq) {
       activation.unperformed = null;
       activation.sent = sent;
-      activation.touched();
+      activation.isTouched = true;
       this.within(activation, () => activation.instance.perform((after) => void (sent.after = after)));
       activation.sent = null;
     }
@@ -187,7 +195,8 @@ export class Worker implements Services {
   /** Too much was sent in one go: the largest events give way to errors of their senders until the frame fits. */
   #postOversized(activation: Activation, seq: number, sent: NonNullable<Activation["sent"]>): void {
     const { entries, events } = sent;
-    const fits = (): boolean => this.#host.post({ t: "performed", a: activation.a, seq, sent: entries }, events, FRAME_BYTES_MAX);
+    const fits = (): boolean =>
+      this.#host.post({ t: "performed", a: activation.a, seq, sent: entries }, events, FRAME_BYTES_MAX);
     while (!fits()) {
       let largest = 0;
       for (let i = 0; i < events.length; i++) if (events[i]!.length > events[largest]!.length) largest = i;
@@ -201,7 +210,7 @@ export class Worker implements Services {
   #stop(a: number, services: readonly Run[]): void {
     const activation = this.#activations.get(a);
     if (activation === undefined) return;
-    activation.touched();
+    activation.isTouched = true;
     this.within(activation, () => activation.stop(services));
   }
 
@@ -232,7 +241,10 @@ export class Worker implements Services {
       return;
     }
     if (run === null && activation.sent === null) {
-      this.tell(activation, `${event.type} was sent after its action had ended and dropped: use a delay or a service`);
+      this.tell(
+        activation,
+        `${event.type} was sent after its action had ended and dropped: use a delay or a service`,
+      );
       return;
     }
     const [said, text] = this.#fitting(activation, event, run, ends);
@@ -242,9 +254,18 @@ export class Worker implements Services {
     activation.held.set(token, held);
     if (activation.sent !== null) {
       const { entries, events, after } = activation.sent;
-      entries.push({ token, after, ...(run === null ? {} : { service: run }), ...(ends ? { ends: true } : {}) });
+      entries.push({
+        token,
+        after,
+        ...(run === null ? {} : { service: run }),
+        ...(ends ? { ends: true } : {}),
+      });
       events.push(text);
-    } else this.#host.post({ t: "inside", a: activation.a, token, service: run!, ends }, [text], FRAME_BYTES_MAX);
+    } else {this.#host.post(
+        { t: "inside", a: activation.a, token, service: run!, ends },
+        [text],
+        FRAME_BYTES_MAX,
+      );}
   }
 
   /** The run that sends; null: the machine itself; undefined: one that is over, which is not heard. */
@@ -259,7 +280,12 @@ export class Worker implements Services {
   }
 
   /** An event too large for a frame becomes the error of the service that it ends, or only its type. */
-  #fitting(activation: Activation, event: { type: string }, run: Run | null, ends: boolean): [unknown, string] {
+  #fitting(
+    activation: Activation,
+    event: { type: string },
+    run: Run | null,
+    ends: boolean,
+  ): [unknown, string] {
     const text = eventText(event);
     if (3 * text.length < FRAME_BYTES_MAX - 10_000) return [event, text];
     this.tell(activation, `${event.type.slice(0, 200)} takes too many bytes to be recorded`);
@@ -282,11 +308,21 @@ export class Worker implements Services {
     const tell = (reason: string): void => this.tell(activation ?? null, `allowRead ${reason}`);
     const verdicts: (boolean | Promise<boolean>)[] = [];
     try {
-      const { value, context } = texts === null ? this.#stored(name, payloads) : { value: parse(texts.value) as unknown, context: parse(texts.context) as unknown };
+      const { value, context } = texts === null
+        ? this.#stored(name, payloads)
+        : { value: parse(texts.value) as unknown, context: parse(texts.context) as unknown };
       for (const auth of payloads.slice(base ? 2 : 0)) {
-        const request = { machineInstanceName: name, state: value, context, authContext: parse(auth) as unknown };
-        const judge = (): boolean | Promise<boolean> => ask(this.program.allowRead, request, this.limits.authorize_ms, tell);
-        verdicts.push(activation === undefined ? judge() : this.#host.within({ activation, service: null }, judge));
+        const request = {
+          machineInstanceName: name,
+          state: value,
+          context,
+          authContext: parse(auth) as unknown,
+        };
+        const judge = (): boolean | Promise<boolean> =>
+          ask(this.program.allowRead, request, this.limits.authorize_ms, tell);
+        verdicts.push(
+          activation === undefined ? judge() : this.#host.within({ activation, service: null }, judge),
+        );
       }
     } catch (thrown) {
       tell(`was not asked: ${messageOf(thrown)}`);

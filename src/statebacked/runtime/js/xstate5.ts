@@ -13,7 +13,6 @@ import {
   type Event5,
   type Machine5,
   NOT_STARTED,
-
   RUNNING,
   type Scope5,
   type Snapshot5,
@@ -216,13 +215,15 @@ class Instance5 implements Instance {
     const { actions, deferred } = this.#recorder;
     this.#recorder.begin();
     position(0);
-    if (step.event === INIT) for (const actor of step.starts.values()) attempt(() => actor.start());
+    if (step.event === INIT) { for (const actor of step.starts.values()) attempt(() => actor.start()); }
     for (const action of actions) attempt(() => action.exec!(action.info, action.params));
     for (const { run, after } of deferred) {
       position(after);
       attempt(run);
     }
-    for (const actor of step.stops.values()) if (actor._processingStatus === RUNNING) attempt(() => actor._stop());
+    for (const actor of step.stops.values()) {
+      if (actor._processingStatus === RUNNING) attempt(() => actor._stop());
+    }
     const root = this.#root!;
     if (root.observers.size > 0 || step.snapshot.status !== "active") root.update(root._snapshot, step.event);
   }
@@ -265,7 +266,10 @@ class Instance5 implements Instance {
 
   #createRoot(machine: Machine5, options: object, hooks: object): void {
     const logic: unknown = Object.assign(Object.create(machine) as object, hooks);
-    const root = createActor(logic as never, { ...options, id: this.#name, clock, logger } as never) as unknown as Actor5;
+    const root = createActor(
+      logic as never,
+      { ...options, id: this.#name, clock, logger } as never,
+    ) as unknown as Actor5;
     this.#root = root;
     if (root._snapshot.status === "error") throw root._snapshot.error;
     root._snapshot.machine = this.#watched.machine;
@@ -308,7 +312,8 @@ class Instance5 implements Instance {
       sends,
       starts: [...starts.keys()],
       stops: [...stops.keys()],
-      hasEffects: actions.length + deferred.length + starts.size + stops.size + this.#root!.observers.size > 0,
+      hasEffects:
+        actions.length + deferred.length + starts.size + stops.size + this.#root!.observers.size > 0,
     };
   }
 
@@ -390,4 +395,3 @@ function attempt(run: () => unknown): void {
     console.error(thrown instanceof Error ? thrown : `thrown after the commit: ${messageOf(thrown)}`);
   }
 }
-
