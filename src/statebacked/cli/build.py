@@ -24,6 +24,9 @@ SOURCE_SUFFIXES = frozenset({".ts", ".tsx", ".mts", ".js", ".jsx", ".mjs"})
 _EXPORT_CLAUSE = re.compile(r"export\s*\{([^{}]*)\}")
 # The statement forms in which the bundler leaves an import of `npm:xstate@5.33.3/guards`.
 _NPM_XSTATE = re.compile(r'(\bfrom\s*|\bimport\s*\(?\s*)"npm:/?xstate(?:@[^"/]*)?((?:/[^"]*)?)"')
+_IMPORT_ERROR = re.compile(
+    r"^error: (?P<text>(?!SyntaxError)[^\n]+)\n\s+at (?P<place>\S+):(?P<column>\d+)$", re.MULTILINE
+)
 _MISSING = re.compile(r'Import "([^"]+)" not a dependency')
 
 
@@ -110,13 +113,16 @@ def _bundle_arguments(file: Path, flags: tuple[str, ...], output: Path) -> list[
 
 
 def _bundling_failed(bundled: Finished, file: Path) -> str:
-    lines = bundled.err.replace(file.parent.as_uri() + "/", "").replace("file://", "").split("\n")
-    told = [
-        line.removeprefix("error: ") for line in lines if line.strip() and line != "error: bundling failed"
-    ]
+    text = bundled.err.replace(file.parent.as_uri() + "/", "").replace("file://", "")
+    text = _IMPORT_ERROR.sub(_import_error, text).replace("\nerror: bundling failed", "")
     missing = [
         name for name in dict.fromkeys(_MISSING.findall(bundled.err)) if not name.startswith((".", "/"))
     ]
     if missing:
-        told.append(f"a package that is not installed here: npm install {' '.join(missing)}")
-    return "\n".join([f"{file.name} cannot be bundled", *told])
+        text += f"\nA package that is not installed here: npm install {' '.join(missing)}"
+    return f"{file.name} cannot be bundled\n{text.removeprefix('error: ')}"
+
+
+def _import_error(found: re.Match[str]) -> str:
+    """Place first, as in a type error. The bundler counts columns from 0 here, the type checker from 1."""
+    return f"{found['place']}:{int(found['column']) + 1}: {found['text']}"

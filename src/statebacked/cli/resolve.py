@@ -20,7 +20,7 @@ __all__ = ["Resolution", "resolution_flags", "resolve"]
 DEFAULT_PACKAGES = {"xstate": "5", "@statebacked/machine": "0.6"}
 
 _XSTATE = re.compile(r"(?:npm:/?)?xstate(?:@[^/]+)?(?:/.*)?")
-_XSTATE_PACKAGE = re.compile(r"npm:/?xstate@([0-9][^/_]*)")
+_XSTATE_PACKAGE = re.compile(r"npm:/?xstate@([0-9]+\.[0-9]+\.[0-9]+[^/_]*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +125,10 @@ def _refuse_node_module(dependency: Mapping[str, object], file: Path) -> None:
 
 
 def _versions(dependency: Mapping[str, object], redirects: Mapping[str, str]) -> set[str]:
+    """Exact versions only: a range that deno could not resolve says nothing."""
+    named = _XSTATE_PACKAGE.match(str(dependency["specifier"]))
+    if named is not None:
+        return {named[1]}
     found: set[str] = set()
     for side in ("code", "type"):
         target = dependency.get(side)
