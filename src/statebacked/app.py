@@ -157,6 +157,7 @@ async def _keyring(settings: Settings, store: SqliteStore) -> Keyring:
 def _pool(settings: Settings, store: SqliteStore, machine_log: MachineLog) -> Pool:
     policy = PoolPolicy(
         step_ms=settings.step_ms,
+        authorize_ms=settings.step_ms,
         prewarmed=settings.prewarmed,
         idle_ms=settings.worker_idle_ms,
         memory_mb_max=settings.workers_memory_mb,
