@@ -1,0 +1,310 @@
+"""ports.Machines: all workers of a server, and who gets which.
+
+Theory of operation. A generic worker has booted and holds no code; `_ready` takes a spare one or boots one.
+Dedicated to a version it belongs to that version's crew for ever: no process is used for another version or
+org. Spares are kept for the majors in use, started only after `prewarm` or the first use, so that a server
+starts at once. Every look of the watchdog ends with evictions: who was idle for long, and the least recently
+used while all together occupy more than the budget; never a worker in which anything is under way.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import structlog
+
+from statebacked.model.errors import InvalidMachine, Unavailable
+from statebacked.model.ids import ActivationNumber, InstanceId, InstanceKey, VersionId
+from statebacked.model.values import Json, WorkerSignal
+from statebacked.ports import Attached, Code, Saved, Validated, WorkerGone
+from statebacked.runtime.attached import Activation
+from statebacked.runtime.crew import Crew
+from statebacked.runtime.process import Sandbox, empty_folder
+from statebacked.runtime.protocol import Loaded, Unloadable
+from statebacked.runtime.reading import SavedRead
+from statebacked.runtime.validate import major_of, read_import_map, validate, without_paths
+from statebacked.runtime.watchdog import PoolPolicy, Watchdog
+from statebacked.runtime.worker import OnLog, Worker
+
+__all__ = ["Counters", "Pool", "PoolPolicy", "no_selectors"]
+
+logger = structlog.get_logger(__name__)
+
+_MIB: Final = 1024 * 1024
+_NEW_WORKER_BYTES: Final = 48 * _MIB  # what a worker is taken to occupy until it was measured
+_ROOM_POLL_S: Final = 0.1
+
+LoadBundle = Callable[[VersionId], Awaitable[bytes]]
+LoadSelectors = Callable[[Code], Awaitable[Sequence[tuple[str, str]]]]
+
+
+async def no_selectors(code: Code) -> Sequence[tuple[str, str]]:
+    """For a server whose versions declare no indexes."""
+    return ()
+
+
+class Counters(NamedTuple):
+    """What the pool holds now."""
+
+    processes: int
+    resident_bytes: int
+
+
+class Pool:
+    """Needs how to load a version's code (KeyError: there is none) and its (index, path) pairs, and whom to give
+    each line that machine code writes.
+
+    Made on the event loop of a thread that lives as long as the server.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        policy: PoolPolicy,
+        load_bundle: LoadBundle,
+        on_log: OnLog,
+        *,
+        load_selectors: LoadSelectors = no_selectors,
+    ) -> None:
+        self._sandbox = sandbox
+        self._load_bundle = load_bundle
+        self._load_selectors = load_selectors
+        self._on_log = on_log
+        self._policy = policy
+        self._workers: set[Worker] = set()
+        self._leaving: set[asyncio.Future[None]] = set()  # processes that were killed and have not ended
+        self._spares: dict[int, deque[Worker]] = {}
+        self._crews: dict[Code, Crew] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._restocking: set[int] = set()
+        self._wanted = {*policy.prewarmed_majors}
+        self._watchdog = Watchdog(policy, self._workers, self._after_look)
+        self._folder: Path | None = None
+        self._is_closed = False
+
+    # --- life
+
+    def prewarm(self) -> None:
+        """Start the spares, without waiting for them."""
+        for major in self._policy.prewarmed_majors:
+            if major in self._sandbox.majors():
+                self._begin_restock(major, 0)
+
+    async def aclose(self) -> None:
+        """End all processes and wait until they have ended. Nobody hears anything afterwards."""
+        self._is_closed = True
+        self._watchdog.close()
+        for crew in self._crews.values():
+            crew.close()
+        for task in self._tasks:
+            task.cancel()
+        for worker in [*self._workers]:
+            worker.retire()
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+        if self._folder is not None:
+            self._folder.rmdir()
+
+    def counters(self) -> Counters:
+        return Counters(len(self._workers), sum(worker.measure() for worker in self._workers))
+
+    def pids(self) -> list[int]:
+        """The processes that run now."""
+        return [pid for worker in self._workers if (pid := worker.pid) is not None]
+
+    # --- ports.Machines
+
+    def attach(
+        self,
+        code: Code,
+        key: InstanceKey,
+        instance: InstanceId,
+        activation: ActivationNumber,
+        receive: Callable[[WorkerSignal], None],
+    ) -> Attached:
+        address = (code, key, instance, activation)
+        return Activation(address, receive, self, read_expires_ms=self._read_expires_ms)
+
+    async def may_read(
+        self, code: Code, key: InstanceKey, saved: Saved, auths: Sequence[Json]
+    ) -> Sequence[bool]:
+        crew = self._crew(code)
+        read = SavedRead(key.name, saved, auths, self._read_expires_ms)
+        crew.admit(read)
+        with suppress(WorkerGone):
+            return await read.answer
+        if not read.is_refused:
+            read = SavedRead(key.name, saved, auths, self._read_expires_ms)
+            crew.try_alone(read)
+        return await read.answer
+
+    async def validate(self, bundle: bytes, xstate_hint: str | None) -> Validated:
+        async def try_load(major: int) -> tuple[Loaded | Unloadable, str]:
+            worker = await self._ready(major)
+            try:
+                return await self._load(worker, None, bundle, ()), worker.xstate
+            finally:
+                worker.retire()
+
+        return await validate(xstate_hint, self._sandbox.majors(), try_load)
+
+    @property
+    def _read_expires_ms(self) -> int:
+        return self._policy.authorize_ms + self._policy.step_ms
+
+    # --- Places
+
+    def place(self, activation: Activation) -> None:
+        self._crew(activation.code).place(activation)
+
+    def _crew(self, code: Code) -> Crew:
+        crew = self._crews.get(code)
+        if crew is None:
+            crew = self._crews[code] = Crew(code, self._open, self._policy)
+        return crew
+
+    # --- opening workers
+
+    async def _open(self, code: Code) -> Worker:
+        """A worker that has loaded this code. See Crew for what it raises."""
+        bundle = await self._load_bundle(code.version)
+        selectors = await self._load_selectors(code)
+        major = major_of(code.xstate)
+        self._wanted.add(major)
+        worker = await self._ready(major)
+        try:
+            answer = await self._load(worker, code, bundle, selectors)
+        except asyncio.CancelledError:
+            worker.retire()
+            raise
+        if isinstance(answer, Unloadable):
+            worker.retire()
+            raise InvalidMachine(answer.message)
+        return worker
+
+    async def _load(
+        self, worker: Worker, code: Code | None, bundle: bytes, selectors: Sequence[tuple[str, str]]
+    ) -> Loaded | Unloadable:
+        try:
+            async with asyncio.timeout(self._policy.load_ms / 1000):
+                answer = await worker.load(code, bundle, selectors)
+        except TimeoutError:
+            reason = f"did not finish loading in {self._policy.load_ms / 1000:g} seconds"
+            worker.kill(reason)
+            raise WorkerGone(reason) from None
+        if isinstance(answer, Unloadable):
+            answer.message = self._without_paths(answer.message, worker.major)
+        return answer
+
+    def _without_paths(self, message: str, major: int) -> str:
+        dist = self._sandbox.dist
+        try:
+            specifiers = read_import_map(dist / str(major) / "import-map.json")
+        except (OSError, ValueError, KeyError):
+            specifiers = {}
+        return without_paths(message, dist, specifiers)
+
+    async def _ready(self, major: int) -> Worker:
+        """A generic worker of that major. Raises InvalidMachine, Unavailable, WorkerGone."""
+        if major not in self._sandbox.majors():
+            raise InvalidMachine(f"this server has no worker for XState {major}")
+        if major in self._wanted:  # a validation alone keeps no worker of its major
+            self._begin_restock(major, self._policy.restock_ms)
+        spares = self._spares.get(major)
+        if spares:
+            return spares.popleft()
+        await self._wait_for_room()
+        return await self._boot(major)
+
+    async def _boot(self, major: int) -> Worker:
+        if self._folder is None:
+            self._folder = empty_folder()
+        worker = Worker(major, self, self._on_log, in_flight_max=self._policy.in_flight_max)
+        self._workers.add(worker)
+        self._watchdog.wake()
+        try:
+            async with asyncio.timeout(self._policy.start_ms / 1000):
+                await worker.boot(self._sandbox, self._folder, self._policy.authorize_ms)
+        except TimeoutError:
+            reason = f"did not start in {self._policy.start_ms / 1000:g} seconds"
+            worker.kill(reason)
+            raise WorkerGone(reason) from None
+        except asyncio.CancelledError:
+            worker.retire()
+            raise
+        return worker
+
+    def _begin_restock(self, major: int, delay_ms: int) -> None:
+        if self._policy.prewarmed and major not in self._restocking and not self._is_closed:
+            self._restocking.add(major)
+            task = asyncio.get_running_loop().create_task(self._restock(major, delay_ms))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _restock(self, major: int, delay_ms: int) -> None:
+        """Boot spares of that major, when the event that took one is done. The root of a task."""
+        spares = self._spares.setdefault(major, deque())
+        try:
+            await asyncio.sleep(delay_ms / 1000)
+            while len(spares) < self._policy.prewarmed and self._has_room():
+                spares.append(await self._boot(major))
+        except WorkerGone as gone:
+            logger.warning("spare worker does not start", major=major, reason=gone.reason)
+        finally:
+            self._restocking.discard(major)
+
+    # --- room
+
+    async def _wait_for_room(self) -> None:
+        deadline = asyncio.get_running_loop().time() + self._policy.room_wait_ms / 1000
+        while not self._has_room() and not self._evict_one():
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable("all workers are busy: try again in a moment")
+            await asyncio.sleep(_ROOM_POLL_S)
+
+    def _has_room(self) -> bool:
+        return self._occupied_bytes() + _NEW_WORKER_BYTES <= self._policy.memory_mb_max * _MIB
+
+    def _occupied_bytes(self) -> int:
+        return sum(max(worker.resident_bytes, _NEW_WORKER_BYTES) for worker in self._workers)
+
+    def _evict_one(self) -> bool:
+        """End the worker that was used least recently of those that are idle; False when none is."""
+        idle = [worker for worker in self._workers if worker.state == "loaded" and not worker.is_working]
+        if not idle:
+            return False
+        min(idle, key=lambda worker: worker.used_at).retire()
+        return True
+
+    def _after_look(self, now: float) -> None:
+        policy = self._policy
+        for worker in [*self._workers]:
+            idle_ms = policy.alone_idle_ms if worker.is_alone else policy.idle_ms
+            if worker.state == "loaded" and not worker.is_working and now - worker.used_at > idle_ms / 1000:
+                worker.retire()
+        while self._occupied_bytes() > policy.memory_mb_max * _MIB and self._evict_one():
+            pass
+        for code in [code for code, crew in self._crews.items() if crew.is_forgettable(now)]:
+            del self._crews[code]
+
+    # --- Hooks
+
+    def worker_woke(self) -> None:
+        self._watchdog.wake()
+
+    def worker_over(self, worker: Worker, reason: str) -> None:
+        self._workers.discard(worker)
+        if not worker.gone.done():
+            self._leaving.add(worker.gone)
+            worker.gone.add_done_callback(self._leaving.discard)
+        for spares in self._spares.values():
+            with suppress(ValueError):
+                spares.remove(worker)
+        if worker.code is None or self._is_closed:
+            return
+        if not worker.is_retired:
+            self._on_log(worker.code, None, "stderr", f"the worker {reason}")
+        self._crew(worker.code).worker_over(worker)

@@ -1,0 +1,400 @@
+"""Frames of the worker protocol (docs/reference/worker-protocol.md), sans-IO.
+
+`FrameReader.feed` turns bytes, split anywhere, into frames; the functions below it turn calls into frames, as
+lists of byte strings to be written one after the other (a context of 400 KB is not copied for its header).
+What a worker says about user JSON is checked in `receipt`; here only the frame itself.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from statebacked.model import limits
+from statebacked.model.ids import ActivationNumber, InstanceName, Seq, ServiceRun
+from statebacked.model.values import Envelope, External, Initialize, Internal, Json, ServiceFailed
+from statebacked.ports import Saved
+
+PROTOCOL: Final = 1
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Delay = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class ProtocolError(Exception):
+    """A worker broke the protocol. It must be killed; the text is fit for the machine's owner."""
+
+
+# --- what a worker says --------------------------------------------------------------------------
+
+
+class _FromWorker(msgspec.Struct, tag_field="t", gc=False):
+    pass
+
+
+class Ready(_FromWorker, tag="ready"):
+    protocol: int
+    xstate: str
+
+
+class Loaded(_FromWorker, tag="loaded"):
+    major: Literal[4, 5]
+    inlined: bool
+
+
+class Unloadable(_FromWorker, tag="unloadable"):
+    message: str
+    missing_export: bool
+
+
+class Pong(_FromWorker, tag="pong"):
+    n: int
+
+
+class SetHead(msgspec.Struct, tag="set", array_like=True, gc=False):
+    send_id: str
+    delay_ms: _Delay
+
+
+class CancelHead(msgspec.Struct, tag="cancel", array_like=True, gc=False):
+    send_id: str
+
+
+class StepHead(msgspec.Struct, gc=False):
+    """One step without its JSON, which is in the sections."""
+
+    changed: bool
+    done: bool = False
+    ctx: bool = False
+    pub: bool = False
+    ev: bool = False
+    effects: bool = False
+    timers: list[SetHead | CancelHead] = []
+    sends: _Count = 0
+    starts: list[str] = []
+    stops: list[str] = []
+    idx: list[tuple[str, list[str]]] = []
+
+
+class StepFrame(_FromWorker, tag="step"):
+    n: int
+    a: int
+    steps: list[StepHead]
+    raw: list[_Count] = []
+
+
+class RefusedFrame(_FromWorker, tag="refused"):
+    n: int
+    a: int
+    code: str
+    message: str
+
+
+class Lacks(_FromWorker, tag="lacks"):
+    """`a` is 0 when a read is answered, not a compute."""
+
+    n: int
+    a: int = 0
+
+
+class SentHead(msgspec.Struct, gc=False):
+    token: int
+    after: _Count = 0
+    service: tuple[str, int] | None = None
+    ends: bool = False
+
+
+class PerformedFrame(_FromWorker, tag="performed"):
+    a: int
+    seq: int
+    sent: list[SentHead]
+    raw: list[_Count] = []
+
+
+class Inside(_FromWorker, tag="inside"):
+    a: int
+    token: int
+    service: tuple[str, int]
+    ends: bool
+    raw: list[_Count] = []
+
+
+class Readable(_FromWorker, tag="readable"):
+    n: int
+    ok: list[bool]
+
+
+class Log(_FromWorker, tag="log"):
+    stream: Literal["stdout", "stderr"]
+    lines: list[str]
+    a: int = 0
+    dropped: _Count = 0
+
+
+FromWorker = (
+    Ready
+    | Loaded
+    | Unloadable
+    | Pong
+    | StepFrame
+    | RefusedFrame
+    | Lacks
+    | PerformedFrame
+    | Inside
+    | Readable
+    | Log
+)
+Frame = tuple[FromWorker, list[bytes]]
+
+_decode_header = msgspec.json.Decoder(FromWorker).decode
+_two_lengths = struct.Struct(">II")
+_read_lengths = _two_lengths.unpack_from
+_read_length = struct.Struct(">I").unpack_from
+
+
+class FrameReader:
+    """Collects one worker's output. After a ProtocolError it must not be used again."""
+
+    __slots__ = ("_held", "_need")
+
+    def __init__(self) -> None:
+        self._held = bytearray()  # the beginning of a frame whose end has not come
+        self._need = 0  # how long `_held` must be before it is worth a look
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes. Raises ProtocolError."""
+        if self._held:
+            self._held += data
+            if len(self._held) < self._need:
+                return []
+            data = bytes(self._held)
+            self._held.clear()
+        frames: list[Frame] = []
+        start, end = 0, len(data)
+        while end - start >= 4:
+            (length,) = _read_length(data, start)
+            if length > limits.FRAME_STEP_BYTES_MAX or length < 4:
+                raise ProtocolError(f"a frame of {length} bytes")
+            stop = start + 4 + length
+            if stop > end:
+                break
+            frames.append(_parse(data, start, stop))
+            start = stop
+        if start < end:
+            self._held += data[start:] if start else data
+            self._need = 4 if end - start < 4 else 4 + _read_length(data, start)[0]
+        return frames
+
+
+def _parse(data: bytes, start: int, stop: int) -> Frame:
+    length, header_length = _read_lengths(data, start)
+    at = start + 8 + header_length
+    if at > stop:
+        raise ProtocolError("a header longer than its frame")
+    try:
+        header = _decode_header(memoryview(data)[start + 8 : at])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"a frame that cannot be read: {error}") from error
+    if length > limits.FRAME_BYTES_MAX and type(header) is not StepFrame:
+        raise ProtocolError(f"a frame of {length} bytes")
+    sections: list[bytes] = []
+    for size in getattr(header, "raw", ()):
+        sections.append(data[at : at + size])
+        at += size
+    if at != stop:
+        raise ProtocolError("sections that do not fill their frame")
+    return header, sections
+
+
+# --- what the host says --------------------------------------------------------------------------
+
+
+class _FromHost(msgspec.Struct, tag_field="t", omit_defaults=True, gc=False):
+    pass
+
+
+class _Boot(_FromHost, tag="boot"):
+    """The limits that a worker keeps by itself. The first frame that it gets."""
+
+    protocol: int
+    authorize_ms: int
+    context_bytes_max: int
+    step_bytes_max: int
+    timer_operations_max: int
+    sends_max: int
+    microsteps_max: int
+    services_max: int
+
+
+class _Load(_FromHost, tag="load"):
+    selectors: Sequence[tuple[str, str]] = ()
+    raw: list[int] = []
+
+
+class _Ping(_FromHost, tag="ping"):
+    n: int
+
+
+class _Item(msgspec.Struct, tag_field="k", omit_defaults=True, gc=False):
+    source: str
+    auth: bool
+
+
+class _InitItem(_Item, tag="init"):
+    context: bool
+
+
+class _EventItem(_Item, tag="event"):
+    pass
+
+
+class _InsideItem(_Item, tag="inside"):
+    token: int
+    service: ServiceRun | None = None
+
+
+class _FailedItem(_Item, tag="failed"):
+    service: ServiceRun
+    code: str
+    message: str
+
+
+class _Compute(_FromHost, tag="compute"):
+    n: int
+    a: int
+    seq: int
+    name: str
+    base: bool
+    items: list[_Item]
+    raw: list[int] = []
+
+
+class _Perform(_FromHost, tag="perform"):
+    a: int
+    seq: int
+
+
+class _Stop(_FromHost, tag="stop"):
+    a: int
+    services: Sequence[ServiceRun]
+
+
+class _Close(_FromHost, tag="close"):
+    a: int
+
+
+class _Read(_FromHost, tag="read"):
+    n: int
+    a: int
+    seq: int
+    name: str
+    base: bool
+    auths: int
+    raw: list[int] = []
+
+
+_encode = msgspec.json.Encoder().encode
+_pack = _two_lengths.pack
+
+
+def _frame(header: object) -> list[bytes]:
+    head = _encode(header)
+    return [_pack(4 + len(head), len(head)), head]
+
+
+def _framed(header: object, sections: list[bytes], size: int) -> list[bytes]:
+    head = _encode(header)
+    return [_pack(4 + len(head) + size, len(head)), head, *sections]
+
+
+def boot(*, authorize_ms: int) -> list[bytes]:
+    return _frame(
+        _Boot(
+            protocol=PROTOCOL,
+            authorize_ms=authorize_ms,
+            context_bytes_max=limits.CONTEXT_BYTES_MAX,
+            step_bytes_max=limits.FRAME_STEP_BYTES_MAX,
+            timer_operations_max=limits.STEP_TIMER_OPERATIONS_MAX,
+            sends_max=limits.STEP_MESSAGES_MAX,
+            microsteps_max=limits.STEP_MICROSTEPS_MAX,
+            services_max=limits.INSTANCE_SERVICES_MAX,
+        )
+    )
+
+
+def load(bundle: bytes, selectors: Sequence[tuple[str, str]] = ()) -> list[bytes]:
+    return _framed(_Load(selectors=selectors, raw=[len(bundle)]), [bundle], len(bundle))
+
+
+def ping(number: int) -> list[bytes]:
+    return _frame(_Ping(n=number))
+
+
+def compute(
+    address: tuple[int, ActivationNumber, InstanceName],
+    seq: Seq,
+    envelopes: Sequence[Envelope],
+    base: Saved | None,
+) -> list[bytes]:
+    """`address` is (number of the compute, activation, name of the instance)."""
+    sections: list[bytes] = [] if base is None else [base.snapshot, base.context]
+    items = [_item(envelope, sections) for envelope in envelopes]
+    raw = [len(section) for section in sections]
+    n, a, name = address
+    header = _Compute(n=n, a=a, seq=seq, name=name, base=base is not None, items=items, raw=raw)
+    return _framed(header, sections, sum(raw))
+
+
+def _item(envelope: Envelope, sections: list[bytes]) -> _Item:
+    payload, auth = envelope.payload, envelope.auth
+    has_auth = auth is not None
+    item: _Item
+    if type(payload) is External:
+        sections.append(payload.event)
+        item = _EventItem(envelope.source, has_auth)
+    else:
+        item = _other_item(envelope, sections)
+    if auth is not None:
+        sections.append(auth)
+    return item
+
+
+def _other_item(envelope: Envelope, sections: list[bytes]) -> _Item:
+    has_auth = envelope.auth is not None
+    match envelope.payload:
+        case Initialize(context):
+            if context is not None:
+                sections.append(context)
+            return _InitItem(envelope.source, has_auth, context is not None)
+        case Internal(_, token):
+            return _InsideItem(envelope.source, has_auth, token, envelope.service)
+        case ServiceFailed(code, message):
+            assert envelope.service is not None
+            return _FailedItem(envelope.source, has_auth, envelope.service, code, message)
+        case External(event):
+            sections.append(event)
+            return _EventItem(envelope.source, has_auth)
+
+
+def perform(activation: ActivationNumber, seq: Seq) -> list[bytes]:
+    return _frame(_Perform(a=activation, seq=seq))
+
+
+def stop(activation: ActivationNumber, services: Sequence[ServiceRun]) -> list[bytes]:
+    return _frame(_Stop(a=activation, services=services))
+
+
+def close(activation: ActivationNumber) -> list[bytes]:
+    return _frame(_Close(a=activation))
+
+
+def read(
+    address: tuple[int, ActivationNumber, InstanceName], seq: Seq, auths: Sequence[Json], base: Saved | None
+) -> list[bytes]:
+    """`address` is (number of the read, activation, instance name); with `base` the activation is 0."""
+    sections: list[bytes] = [*auths] if base is None else [base.snapshot, base.context, *auths]
+    raw = [len(section) for section in sections]
+    n, a, name = address
+    header = _Read(n=n, a=a, seq=seq, name=name, base=base is not None, auths=len(auths), raw=raw)
+    return _framed(header, sections, sum(raw))

@@ -1,0 +1,360 @@
+"""One worker: a process that speaks the protocol, first generic, then dedicated to one version's code.
+
+Theory of operation. A worker is `starting` (the process runs), `ready` (booted, generic), `loading`, `loaded`
+(dedicated: it hosts activations and reads) and `over`. It is over at the moment at which it is killed, or at
+which its process ends; from then on nothing of it is heard, and `on_over` is called, once. A worker knows no
+policy: who may enter, when it is killed and what becomes of those in it is decided by `crew`, `watchdog` and
+`pool`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import structlog
+
+from statebacked.model import limits
+from statebacked.model.ids import ActivationNumber, InstanceKey, InstanceName, Seq
+from statebacked.model.values import Json
+from statebacked.ports import Code, Saved, WorkerGone
+from statebacked.runtime import protocol
+from statebacked.runtime.process import Process, Sandbox, start_process
+
+logger = structlog.get_logger(__name__)
+
+State = Literal["starting", "ready", "loading", "loaded", "over"]
+Stream = str  # "stdout" or "stderr"
+OnLog = Callable[[Code, InstanceKey | None, Stream, str], None]
+
+
+class Guest(Protocol):
+    """An activation that lives in a worker. Its frames come here."""
+
+    @property
+    def key(self) -> InstanceKey: ...
+    def admitted(self) -> None:
+        """There is room for the compute that waited."""
+
+    def stepped(self, frame: protocol.StepFrame, sections: list[bytes]) -> None: ...
+    def refused(self, frame: protocol.RefusedFrame) -> None: ...
+    def lacked(self, frame: protocol.Lacks) -> None: ...
+    def performed(self, frame: protocol.PerformedFrame, sections: list[bytes]) -> None: ...
+    def chattered(self, frame: protocol.Inside, sections: list[bytes]) -> None: ...
+
+
+class Read(asyncio.Future[list[bool] | None]):
+    """allowRead under way. The result has `count` answers, or is None when the worker lacks the state."""
+
+    def __init__(self, count: int, expires_at: float) -> None:
+        super().__init__()
+        self.count = count
+        self.expires_at = expires_at
+
+
+class Hooks(Protocol):
+    """Who started the worker."""
+
+    def worker_woke(self) -> None:
+        """Something begins in a worker in which nothing was under way."""
+
+    def worker_over(self, worker: "Worker", reason: str) -> None:
+        """It ended; `reason` continues a sentence that begins with the worker."""
+
+
+class Worker:
+    """See the module. `crew` writes who is in it and what for, `watchdog` its notes."""
+
+    def __init__(self, major: int, hooks: Hooks, on_log: OnLog, *, in_flight_max: int) -> None:
+        self.major = major
+        self.state: State = "starting"
+        self.code: Code | None = None
+        self.xstate = ""  # the exact version that it links
+        self.indexes: frozenset[str] = frozenset()
+        self.guests: dict[int, Guest] = {}  # by activation
+        self.live: dict[Guest, None] = {}  # the guests that would lose something with it
+        self.reads: dict[int, Read] = {}
+        self.is_alone = False  # for one activation, or for trials: new work goes elsewhere
+        self.is_retired = False  # ended by us without a fault
+        self.had_reads = False  # reads were under way when it ended
+        self.loaded_at = 0.0
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the process ended
+
+        self.used_at = 0.0
+        self.is_dirty = False  # written to since the last ping
+        self.awaits_pong = False
+        self.pinged_at = 0.0
+        self.pings_missed = 0
+        self.resident_bytes = 0
+
+        self._hooks = hooks
+        self._on_log = on_log
+        self._loop = asyncio.get_running_loop()
+        self._reader = protocol.FrameReader()
+        self._process: Process | None = None
+        self._spawning: asyncio.Task[Process] | None = None
+        self._answer: asyncio.Future[protocol.FromWorker] = self._loop.create_future()
+        self._reason = ""
+        self._reads_begun = 0
+        self._pings_sent = 0
+        self._in_flight = 0  # computes sent and not answered
+        self._in_flight_max = in_flight_max
+        self._backlog: deque[Guest] = deque()  # computes that wait for room
+
+    # --- life
+
+    async def boot(self, sandbox: Sandbox, folder: Path, authorize_ms: int) -> None:
+        """Start the process and wait until it is ready. Raises WorkerGone."""
+        self._spawning = self._loop.create_task(start_process(sandbox, self.major, folder, self))
+        self._spawning.add_done_callback(self._spawned)
+        try:
+            await asyncio.shield(self._spawning)  # a process that is half made cannot be given up
+        except OSError as error:
+            self.kill(f"does not start: {error.strerror}")
+            raise WorkerGone(self._reason) from error
+        if self.is_over:
+            raise WorkerGone(self._reason)
+        self.write(protocol.boot(authorize_ms=authorize_ms))
+        ready = await self._expect()
+        if not isinstance(ready, protocol.Ready) or ready.protocol != protocol.PROTOCOL:
+            self.kill("broke the protocol: it does not say that it is ready")
+            raise WorkerGone(self._reason)
+        self.xstate = ready.xstate
+        self.state = "ready"
+
+    def _spawned(self, spawning: asyncio.Task[Process]) -> None:
+        if spawning.cancelled() or spawning.exception() is not None:
+            self.gone.set_result(None)
+            return
+        self._process = spawning.result()
+        if self.is_over:
+            self._process.kill(self._reason)
+
+    async def load(
+        self, code: Code | None, bundle: bytes, selectors: Sequence[tuple[str, str]]
+    ) -> protocol.Loaded | protocol.Unloadable:
+        """Dedicate a ready worker to this code (None: only to see whether it loads). Raises WorkerGone."""
+        if self.is_over:
+            raise WorkerGone(self._reason)
+        assert self.state == "ready"
+        self.state = "loading"
+        self.code = code
+        self.indexes = frozenset(index for index, _ in selectors)
+        self._hooks.worker_woke()
+        self.write(protocol.load(bundle, selectors))
+        answer = await self._expect()
+        if isinstance(answer, protocol.Unloadable):
+            return answer
+        if not isinstance(answer, protocol.Loaded):
+            self.kill("broke the protocol: it does not say whether it loaded")
+            raise WorkerGone(self._reason)
+        self.state = "loaded"
+        self.used_at = self.loaded_at = self._loop.time()
+        return answer
+
+    async def _expect(self) -> protocol.FromWorker:
+        if self.is_over:
+            raise WorkerGone(self._reason)
+        answer = await self._answer
+        self._answer = self._loop.create_future()
+        return answer
+
+    @property
+    def is_over(self) -> bool:
+        return self.state == "over"
+
+    @property
+    def is_working(self) -> bool:
+        """Something is under way in it, or a service runs: it must not be evicted."""
+        if self.live or self.reads or self._backlog:
+            return True
+        return self.state in {"starting", "loading"}
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def retire(self) -> None:
+        """End it without a fault: it is idle, or no longer needed."""
+        self.is_retired = True
+        self.kill("is no longer needed")
+
+    def kill(self, reason: str) -> None:
+        """End it now. `reason` continues a sentence that begins with the worker."""
+        if self._process is not None:
+            self._process.kill(reason)
+        self._finish(reason)
+
+    def _finish(self, reason: str) -> None:
+        if self.is_over:
+            return
+        self.state = "over"
+        self._reason = reason
+        if self._spawning is None:
+            self.gone.set_result(None)
+        if not self._answer.done():
+            self._answer.set_exception(WorkerGone(reason))
+            self._answer.exception()  # it is raised to whoever waits; that may be nobody
+        self.had_reads = bool(self.reads)
+        for read in self.reads.values():
+            if not read.done():
+                read.set_exception(WorkerGone(reason))
+        self.reads.clear()
+        self._hooks.worker_over(self, reason)
+
+    # --- computes
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        self.is_dirty = True
+        assert self._process is not None
+        self._process.write(parts)
+
+    def admit(self, guest: Guest) -> bool:
+        """Whether a compute may be sent now; if not, `guest` is told when it may."""
+        assert self._process is not None
+        if self._in_flight < self._in_flight_max and not self._process.is_paused:
+            return True
+        self._backlog.append(guest)
+        return False
+
+    def began(self, guest: Guest) -> None:
+        """A compute of `guest` was sent."""
+        if not self.live:
+            self._hooks.worker_woke()
+        self.live[guest] = None
+        self._in_flight += 1
+
+    def answered(self) -> None:
+        """A compute is no longer under way."""
+        self._in_flight -= 1
+        if self._backlog:
+            self.drained()
+
+    def drained(self) -> None:
+        assert self._process is not None
+        while self._backlog and self._in_flight < self._in_flight_max and not self._process.is_paused:
+            self._backlog.popleft().admitted()
+
+    # --- reads
+
+    def read(
+        self,
+        address: tuple[ActivationNumber, InstanceName],
+        state: Seq | Saved,
+        auths: Sequence[Json],
+        expires_ms: int,
+    ) -> Read:
+        """Ask allowRead about a state that it holds, or about one that is sent along (activation 0)."""
+        if not self.reads:
+            self._hooks.worker_woke()
+        n = self._reads_begun = self._reads_begun + 1
+        read = self.reads[n] = Read(len(auths), self._loop.time() + expires_ms / 1000)
+        activation, name = address
+        if isinstance(state, Saved):
+            self.write(protocol.read((n, activation, name), state.seq, auths, state))
+        else:
+            self.write(protocol.read((n, activation, name), state, auths, None))
+        return read
+
+    def expire_reads(self, now: float) -> None:
+        """Give up on reads that nobody answers (they stand in order of time)."""
+        while self.reads:
+            n, read = next(iter(self.reads.items()))
+            if read.expires_at > now and not read.done():
+                return
+            del self.reads[n]
+            if not read.done():
+                read.set_exception(WorkerGone("does not answer"))
+
+    # --- watching it
+
+    def ping(self) -> None:
+        self._pings_sent += 1
+        self.write(protocol.ping(self._pings_sent))
+        self.is_dirty = False
+        self.awaits_pong = True
+
+    def measure(self) -> int:
+        """Look at its resident size, in bytes."""
+        self.resident_bytes = 0 if self._process is None else self._process.resident_bytes()
+        return self.resident_bytes
+
+    # --- hearing it
+
+    def received(self, data: bytes) -> None:
+        if self.is_over:
+            return
+        self.awaits_pong = False
+        try:
+            frames = self._reader.feed(data)
+            for frame, sections in frames:
+                self._dispatch(frame, sections)
+        except protocol.ProtocolError as error:
+            self.kill(f"broke the protocol: {error}")
+
+    def ended(self, reason: str) -> None:
+        if not self.gone.done():
+            self.gone.set_result(None)
+        if not self.is_over:
+            assert self._process is not None
+            tail = self._process.stderr_tail()[-2_000:]
+            logger.warning("worker ends", code=self.code, reason=reason, stderr=tail)
+            self._finish(reason)
+
+    def _dispatch(self, frame: protocol.FromWorker, sections: list[bytes]) -> None:
+        if self.is_over:
+            return
+        try:
+            if type(frame) is protocol.StepFrame:
+                guest = self.guests.get(frame.a)
+                if guest is not None:
+                    guest.stepped(frame, sections)
+            else:
+                self._dispatch_other(frame, sections)
+        except protocol.ProtocolError:
+            raise
+        except Exception:  # the root of everything that a frame causes; the next frame is someone else's
+            logger.exception("frame fails", code=self.code, frame=type(frame).__name__)
+
+    def _dispatch_other(self, frame: protocol.FromWorker, sections: list[bytes]) -> None:
+        match frame:
+            case protocol.PerformedFrame() if guest := self.guests.get(frame.a):
+                guest.performed(frame, sections)
+            case protocol.RefusedFrame() if guest := self.guests.get(frame.a):
+                guest.refused(frame)
+            case protocol.Inside() if guest := self.guests.get(frame.a):
+                guest.chattered(frame, sections)
+            case protocol.Lacks(n, 0):
+                self._read_answered(n, None)
+            case protocol.Lacks() if guest := self.guests.get(frame.a):
+                guest.lacked(frame)
+            case protocol.Readable(n, ok):
+                self._read_answered(n, ok)
+            case protocol.Log():
+                self._logged(frame)
+            case protocol.Ready() | protocol.Loaded() | protocol.Unloadable():
+                if self._answer.done() or self.state not in {"starting", "loading"}:
+                    raise protocol.ProtocolError("it answers what nobody asked")
+                self._answer.set_result(frame)
+            case _:
+                pass  # a pong, which counts as soon as it is received; or for an activation that is closed
+
+    def _read_answered(self, n: int, ok: list[bool] | None) -> None:
+        read = self.reads.pop(n, None)
+        if read is None or read.done():
+            return
+        if ok is not None and len(ok) != read.count:
+            read.set_exception(WorkerGone("broke the protocol"))
+            raise protocol.ProtocolError("a read with too many or too few answers")
+        read.set_result(ok)
+
+    def _logged(self, frame: protocol.Log) -> None:
+        if self.code is None:
+            return
+        guest = self.guests.get(frame.a)
+        key = None if guest is None else guest.key
+        for line in frame.lines:
+            self._on_log(self.code, key, frame.stream, line[: limits.LOG_LINE_BYTES_MAX])
+        if frame.dropped:
+            self._on_log(self.code, key, "stderr", f"({frame.dropped} more lines were dropped)")
