@@ -1,0 +1,149 @@
+"""Writes commits inside a transaction that the writer holds: the statements of one event.
+
+Theory of operation. The transaction excludes every other writer, so what a statement has read stays true
+until COMMIT. One read a group tells the lease's epoch. For each member, one conditional statement then
+decides (the UPDATE that compares seq, or the INSERT of a birth) before anything else of that member is
+written; rows that the member consumes are looked up just before it. A member that loses its race has
+therefore written nothing, and its neighbours in the group do not notice.
+
+The plain case is two statements: UPDATE of the head, INSERT of the transition. The INSERTs of a whole group
+run in one `executemany` at its end, which saves the Python between them.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from statebacked.model.ids import RowKey
+from statebacked.model.values import Cause, Commit, Head, Outcome, Rejection
+from statebacked.store.sqlite.queries import load_queries
+
+_TransitionRow = tuple[object, ...]
+_NO_SERVICES = b"[]"
+
+
+class CommitWriter:
+    """Writes groups of commits through one cursor."""
+
+    def __init__(self) -> None:
+        self._sql = load_queries()
+        self._update_head = self._sql["update_head"]
+        self._update_head_keeping_context = self._sql["update_head_keeping_context"]
+        self._insert_transition = self._sql["insert_transition"]
+
+    def write(self, cursor: sqlite3.Cursor, commits: Sequence[Commit]) -> list[Outcome]:
+        """The outcome of each, in order; what COMMITTED ones wrote is durable after the caller's COMMIT.
+
+        Raises sqlite3.Error; the transaction is then to be rolled back.
+        """
+        (epoch,) = cursor.execute(self._sql["lease_epoch"]).fetchone()
+        outcomes = []
+        transitions: list[_TransitionRow] = []
+        for commit in commits:
+            outcome = (
+                self._write_one(cursor, commit, transitions) if commit.epoch == epoch else Outcome.FENCED
+            )
+            outcomes.append(outcome)
+        if transitions:
+            cursor.executemany(self._insert_transition, transitions)
+        return outcomes
+
+    def _write_one(
+        self, cursor: sqlite3.Cursor, commit: Commit, transitions: list[_TransitionRow]
+    ) -> Outcome:
+        if commit.birth is not None:
+            outcome = self._bear(cursor, commit)
+        elif (commit.consumed or commit.rejected) and not self._causes_stand(cursor, commit):
+            at_seq = cursor.execute(self._sql["is_at_seq"], (commit.instance, commit.base)).fetchone()
+            outcome = Outcome.CAUSE_GONE if at_seq else Outcome.FENCED
+        else:
+            outcome = self._update(cursor, commit)
+        if outcome is not Outcome.COMMITTED:
+            return outcome
+        for t in commit.transitions:
+            row = (
+                commit.instance,
+                t.seq,
+                t.ts,
+                t.at,
+                t.event_id,
+                t.event,
+                t.value,
+                t.source,
+                t.actor,
+                t.version,
+            )
+            transitions.append(row)
+        if commit.consumed or commit.timers_removed or commit.timers_set or commit.messages:
+            self._write_rows(cursor, commit)
+        if commit.rejected is not None:
+            self._reject(cursor, commit, commit.rejected)
+        return Outcome.COMMITTED
+
+    def _update(self, cursor: sqlite3.Cursor, commit: Commit) -> Outcome:
+        services = msgspec.json.encode(commit.services) if commit.services else _NO_SERVICES
+        head = commit.head
+        if head is None:
+            row: tuple[object, ...] = (commit.epoch, services, commit.instance, commit.base)
+            cursor.execute(self._sql["update_services"], row)
+        elif head.context is None:
+            row = (*_head_row(commit, head, services), commit.instance, commit.base)
+            cursor.execute(self._update_head_keeping_context, row)
+        else:
+            row = (*_head_row(commit, head, services), head.context, commit.instance, commit.base)
+            cursor.execute(self._update_head, row)
+        return Outcome.COMMITTED if cursor.rowcount else Outcome.FENCED
+
+    def _bear(self, cursor: sqlite3.Cursor, commit: Commit) -> Outcome:
+        birth, head = commit.birth, commit.head
+        assert birth is not None
+        assert head is not None
+        assert head.context is not None, "a birth has no context to keep"
+        services = msgspec.json.encode(commit.services)
+        identity = (commit.instance, *birth.key, birth.version, birth.created_at)
+        row = (*_head_row(commit, head, services), head.context, *identity)
+        cursor.execute(self._sql["insert_instance"], row)
+        if cursor.rowcount:
+            return Outcome.COMMITTED
+        taken = cursor.execute(self._sql["is_name_taken"], birth.key).fetchone()
+        return Outcome.NAME_TAKEN if taken else Outcome.FENCED
+
+    def _causes_stand(self, cursor: sqlite3.Cursor, commit: Commit) -> bool:
+        """Whether every row that the commit consumes or rejects is there and no dead letter."""
+        causes = commit.consumed
+        if commit.rejected is not None:
+            causes = (*causes, commit.rejected.cause)
+        return all(self._cause_stands(cursor, commit, cause) for cause in causes)
+
+    def _cause_stands(self, cursor: sqlite3.Cursor, commit: Commit, cause: Cause) -> bool:
+        name = "is_timer_live" if cause.table == "timer" else "is_message_live"
+        return cursor.execute(self._sql[name], (commit.instance, cause.key)).fetchone() is not None
+
+    def _write_rows(self, cursor: sqlite3.Cursor, commit: Commit) -> None:
+        instance = commit.instance
+        for cause in commit.consumed:
+            name = "delete_timer" if cause.table == "timer" else "delete_message"
+            cursor.execute(self._sql[name], (instance, cause.key))
+        if commit.timers_removed:
+            self._delete_timers(cursor, commit, commit.timers_removed)
+        for timer in commit.timers_set:
+            row = (instance, timer.key, timer.send_id, timer.due, timer.event)
+            cursor.execute(self._sql["insert_timer"], row)
+        for message in commit.messages:
+            cursor.execute(self._sql["insert_message"], (instance, message.key, message.event))
+
+    def _delete_timers(self, cursor: sqlite3.Cursor, commit: Commit, keys: Sequence[RowKey]) -> None:
+        cursor.executemany(self._sql["delete_timer"], [(commit.instance, key) for key in keys])
+
+    def _reject(self, cursor: sqlite3.Cursor, commit: Commit, rejected: Rejection) -> None:
+        verb, when = ("bury", rejected.at) if rejected.retry_at is None else ("retry", rejected.retry_at)
+        row = (rejected.attempts, when, rejected.reason, commit.instance, rejected.cause.key)
+        cursor.execute(self._sql[f"{verb}_{rejected.cause.table}"], row)
+
+
+def _head_row(commit: Commit, head: Head, services: bytes) -> tuple[object, ...]:
+    view = head.view
+    return (
+        view.seq, view.ts, view.done, commit.epoch, services, view.value, view.tags, head.snapshot
+    )  # fmt: skip

@@ -1,0 +1,266 @@
+-- Every statement that the SQLite store runs, each under its name. Statements are numbered by place: `?`.
+
+-- The hot path: commits ----------------------------------------------------------------------------
+
+-- name: lease_epoch
+-- acquire writes all shards at once, so that one row tells the epoch of all.
+SELECT epoch FROM leases WHERE shard = 0;
+
+-- name: update_head
+-- The plain case, and the guard of every write of an instance that exists: no row, no right to write.
+UPDATE instances
+SET seq = ?, ts = ?, done = ?, epoch = ?, services = ?, value = ?, tags = ?, snapshot = ?, context = ?
+WHERE id = ? AND seq = ?;
+
+-- name: update_head_keeping_context
+UPDATE instances
+SET seq = ?, ts = ?, done = ?, epoch = ?, services = ?, value = ?, tags = ?, snapshot = ?
+WHERE id = ? AND seq = ?;
+
+-- name: update_services
+-- A commit without a head: the guard, and all that it changes of the instance's row.
+UPDATE instances SET epoch = ?, services = ? WHERE id = ? AND seq = ?;
+
+-- name: insert_instance
+-- The guard of a birth: no row when the name or the id exists.
+INSERT INTO instances (
+    seq, ts, done, epoch, services, value, tags, snapshot, context, id, org, machine, name, version, created_at
+)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- name: is_name_taken
+SELECT 1 FROM instances WHERE org = ? AND machine = ? AND name = ?;
+
+-- name: is_at_seq
+SELECT 1 FROM instances WHERE id = ? AND seq = ?;
+
+-- name: insert_transition
+INSERT INTO transitions (instance, seq, ts, at, event_id, event, value, source, actor, version)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: is_timer_live
+SELECT 1 FROM timers WHERE instance = ? AND key = ? AND dead_at IS NULL;
+
+-- name: is_message_live
+SELECT 1 FROM messages WHERE instance = ? AND key = ? AND dead_at IS NULL;
+
+-- name: delete_timer
+DELETE FROM timers WHERE instance = ? AND key = ?;
+
+-- name: delete_message
+DELETE FROM messages WHERE instance = ? AND key = ?;
+
+-- name: insert_timer
+INSERT INTO timers (instance, key, send_id, due, fire_at, event) VALUES (?1, ?2, ?3, ?4, ?4, ?5);
+
+-- name: insert_message
+-- A message to the sender itself; its pair is the sender alone.
+INSERT INTO messages (instance, key, kind, event, pair_order)
+VALUES (?1, ?2, 'self', ?3, (
+    SELECT coalesce(max(pair_order), 0) + 1
+    FROM messages
+    WHERE instance = ?1 AND to_machine IS NULL AND to_name IS NULL
+));
+
+-- name: retry_timer
+UPDATE timers SET attempts = ?, fire_at = ?, reason = ? WHERE instance = ? AND key = ?;
+
+-- name: retry_message
+UPDATE messages SET attempts = ?, fire_at = ?, reason = ? WHERE instance = ? AND key = ?;
+
+-- name: bury_timer
+UPDATE timers SET attempts = ?, dead_at = ?, reason = ? WHERE instance = ? AND key = ?;
+
+-- name: bury_message
+UPDATE messages SET attempts = ?, dead_at = ?, reason = ? WHERE instance = ? AND key = ?;
+
+-- Leases -------------------------------------------------------------------------------------------
+
+-- name: acquire_leases
+UPDATE leases SET owner = ?, epoch = (SELECT max(epoch) + 1 FROM leases);
+
+-- Reading instances --------------------------------------------------------------------------------
+
+-- name: load_instance
+SELECT id, version, status, created_at, seq, ts, value, tags, done, services, snapshot, context
+FROM instances
+WHERE org = ? AND machine = ? AND name = ?;
+
+-- name: load_rows
+-- Timers in the order of setting (due is set), then messages in the order of sending (due is null).
+SELECT key, send_id, due, NULL AS event, 0 AS kind, set_order AS place
+FROM timers
+WHERE instance = ?1 AND dead_at IS NULL
+UNION ALL
+SELECT key, NULL, NULL, event, 1, row
+FROM messages
+WHERE instance = ?1 AND kind = 'self' AND dead_at IS NULL
+ORDER BY kind, place;
+
+-- name: find_transition
+-- Newest first: who asks looks for an event of the last minutes.
+SELECT seq FROM transitions WHERE instance = ? AND event_id = ? ORDER BY seq DESC LIMIT 1;
+
+-- name: due_timers
+SELECT t.instance, i.org, i.machine, i.name, t.key, t.send_id, t.due, t.event, t.fire_at, t.attempts
+FROM timers AS t
+JOIN instances AS i ON i.id = t.instance
+WHERE t.dead_at IS NULL AND t.fire_at <= ? AND i.status = 'running'
+ORDER BY t.fire_at, t.set_order
+LIMIT ?;
+
+-- name: undelivered
+SELECT i.org, i.machine, i.name
+FROM messages AS m
+JOIN instances AS i ON i.id = m.instance
+WHERE m.dead_at IS NULL AND m.kind = 'self' AND i.status = 'running'
+GROUP BY m.instance
+ORDER BY min(m.row)
+LIMIT ?;
+
+-- name: list_instances
+SELECT i.name, i.created_at, i.status, i.version, v.client_info, coalesce(v.created_at, i.created_at)
+FROM instances AS i
+LEFT JOIN versions AS v ON v.id = i.version
+WHERE i.org = ? AND i.machine = ? AND i.name > ?
+ORDER BY i.name
+LIMIT ?;
+
+-- name: list_transitions
+SELECT t.seq, t.ts, t.at, t.event_id, t.event, t.value, t.source, t.actor, t.version
+FROM transitions AS t
+JOIN instances AS i ON i.id = t.instance
+WHERE i.org = ? AND i.machine = ? AND i.name = ? AND t.seq > ?
+ORDER BY t.seq
+LIMIT ?;
+
+-- The catalogue: orgs, users, sessions, keys ----------------------------------------------------------
+
+-- name: insert_org
+INSERT INTO orgs (id, name, created_at, allow_anonymous, auth_revision) VALUES (?, ?, ?, ?, ?);
+
+-- name: insert_user
+INSERT INTO users (id, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING;
+
+-- name: insert_membership
+INSERT INTO memberships (user, org, role) VALUES (?, ?, ?);
+
+-- name: find_org
+SELECT id, name, created_at, allow_anonymous, auth_revision FROM orgs WHERE id = ?;
+
+-- name: list_memberships
+SELECT o.id, o.name, o.created_at, o.allow_anonymous, o.auth_revision, m.role
+FROM memberships AS m
+JOIN orgs AS o ON o.id = m.org
+WHERE m.user = ?
+ORDER BY o.created_at, o.id;
+
+-- name: raise_auth_revision
+UPDATE orgs SET auth_revision = auth_revision + 1 WHERE id = ?;
+
+-- name: insert_session
+INSERT INTO sessions (token_sha256, user, created_at, expires_at) VALUES (?, ?, ?, ?);
+
+-- name: find_session
+SELECT token_sha256, user, created_at, expires_at FROM sessions WHERE token_sha256 = ?;
+
+-- name: insert_key
+INSERT INTO keys (id, org, name, scopes, sealed_secret, created_at) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: find_key
+SELECT id, org, name, scopes, sealed_secret, created_at FROM keys WHERE id = ?;
+
+-- name: list_keys
+SELECT id, org, name, scopes, sealed_secret, created_at FROM keys WHERE org = ? AND id > ? ORDER BY id LIMIT ?;
+
+-- name: delete_key
+DELETE FROM keys WHERE org = ? AND id = ?;
+
+-- The catalogue: machines, versions, uploads -------------------------------------------------------------
+
+-- name: insert_machine
+INSERT INTO machines (org, name, created_at, indexes, current_version) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- name: find_machine
+SELECT m.org, m.name, m.created_at, m.indexes,
+    v.id, v.org, v.machine, v.created_at, v.client_info, v.index_selectors, v.xstate, v.bundle_sha256
+FROM machines AS m
+LEFT JOIN versions AS v ON v.id = m.current_version
+WHERE m.org = ? AND m.name = ?;
+
+-- name: list_machines
+SELECT m.org, m.name, m.created_at, m.indexes,
+    v.id, v.org, v.machine, v.created_at, v.client_info, v.index_selectors, v.xstate, v.bundle_sha256
+FROM machines AS m
+LEFT JOIN versions AS v ON v.id = m.current_version
+WHERE m.org = ? AND m.name > ?
+ORDER BY m.name
+LIMIT ?;
+
+-- name: sweep_bundles
+-- The bundles of the uploads that sweep_uploads is about to remove.
+DELETE FROM bundles
+WHERE version IN (SELECT id FROM uploads WHERE state = 'pending' AND expires_at < ?);
+
+-- name: sweep_uploads
+DELETE FROM uploads WHERE state = 'pending' AND expires_at < ?;
+
+-- name: insert_upload
+-- The guard of a new upload: no row when the org has its fill of pending ones (the last parameter).
+INSERT INTO uploads (id, org, machine, expires_at, gzip, xstate_hint, state)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
+WHERE (SELECT count(*) FROM uploads WHERE org = ?2 AND state = 'pending') < ?8;
+
+-- name: find_upload
+-- The code of a finalized upload belongs to the version.
+SELECT u.id, u.org, u.machine, u.expires_at, u.gzip, u.xstate_hint, b.code, u.state
+FROM uploads AS u
+LEFT JOIN bundles AS b ON b.version = u.id AND u.state = 'pending'
+WHERE u.id = ?;
+
+-- name: put_pending_bundle
+INSERT INTO bundles (version, code)
+SELECT id, ?2 FROM uploads WHERE id = ?1 AND state = 'pending'
+ON CONFLICT (version) DO UPDATE SET code = excluded.code;
+
+-- name: finalize_upload
+-- The guard of finalize: no row when it is not pending (any more).
+UPDATE uploads SET state = 'finalized' WHERE id = ? AND org = ? AND machine = ? AND state = 'pending';
+
+-- name: put_bundle
+INSERT INTO bundles (version, code) VALUES (?, ?)
+ON CONFLICT (version) DO UPDATE SET code = excluded.code;
+
+-- name: insert_version
+INSERT INTO versions (id, org, machine, created_at, client_info, index_selectors, xstate, bundle_sha256)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: set_current_version
+UPDATE machines SET current_version = ? WHERE org = ? AND name = ?;
+
+-- name: find_version
+SELECT id, org, machine, created_at, client_info, index_selectors, xstate, bundle_sha256
+FROM versions
+WHERE org = ? AND machine = ? AND id = ?;
+
+-- name: list_versions
+-- From the start when the last id seen is ''; nothing after an id that does not exist.
+SELECT id, org, machine, created_at, client_info, index_selectors, xstate, bundle_sha256
+FROM versions
+WHERE org = ?1 AND machine = ?2
+    AND row > CASE ?3 WHEN '' THEN 0 ELSE (SELECT row FROM versions WHERE id = ?3) END
+ORDER BY row
+LIMIT ?4;
+
+-- name: load_bundle
+SELECT b.code FROM versions AS v JOIN bundles AS b ON b.version = v.id WHERE v.id = ?;
+
+-- The server itself ----------------------------------------------------------------------------------
+
+-- name: get_meta
+SELECT value FROM meta WHERE name = ?;
+
+-- name: put_meta
+INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
