@@ -52,3 +52,11 @@ browser: ## Debian's Chromium, for the page tests
 
 test: check tests/e2e/node_modules/.installed browser ## everything
 	$(PY) -m pytest -q -m "worker or e2e"
+
+kill: setup ## 100 times kill -9 under load; the laws must hold after each
+	$(PY) -m tests.e2e.kill --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+
+bench: setup ## the figures, as a table
+	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -qq -y wrk >/dev/null; } \
+		|| { echo "the load generator is wrk; run: sudo apt-get install wrk"; exit 1; }
+	$(PY) -m bench.run $(FIGURES)

@@ -1,7 +1,7 @@
 """Transitions a second of one worker process, without server and store: `python -m bench.worker [4|5]`.
 
-Every event is authorised, computed and answered with its state; the counter in the context changes on every other
-event. Latency is for one event alone in the worker, throughput for 64 activations with one event each in flight.
+Every event is authorised, computed and answered with its state; the counter in the context changes on every
+other event. Latency is for one event alone, throughput for 64 activations with one event each in flight.
 """
 
 import os

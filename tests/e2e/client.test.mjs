@@ -19,7 +19,7 @@ async function signed(claims) {
   const token = await signToken(
     { stateBackedKeyId: KEY_ID, stateBackedSecretKey: SECRET_KEY },
     claims,
-    { expires: "1h" },
+    { expires: { in: "1h" } },
   );
   return new StateBackedClient(token, { apiHost: API_HOST, WebSocket });
 }
@@ -43,22 +43,19 @@ function collector() {
 test("getOrCreate creates once and then finds", async () => {
   const sid = randomUUID();
   const client = anonymous(sid);
-  const created = await client.machineInstances.getOrCreate(MACHINE, {
-    slug: sid,
-    context: { public: { count: 5 } },
-  });
+  const created = await client.machineInstances.getOrCreate(MACHINE, sid, { context: { public: { count: 5 } } });
   assert.equal(created.state, "counting");
   assert.deepEqual(created.publicContext, { count: 5, rang: 0 });
   assert.deepEqual(created.tags, ["open"]);
   assert.equal(created.done, false);
-  const found = await client.machineInstances.getOrCreate(MACHINE, { slug: sid });
+  const found = await client.machineInstances.getOrCreate(MACHINE, sid);
   assert.equal(found.ts, created.ts);
 });
 
 test("two creations at once make one instance", async () => {
   const sid = randomUUID();
   const client = anonymous(sid);
-  const both = await Promise.all([1, 2].map(() => client.machineInstances.getOrCreate(MACHINE, { slug: sid })));
+  const both = await Promise.all([1, 2].map(() => client.machineInstances.getOrCreate(MACHINE, sid)));
   assert.equal(both[0].ts, both[1].ts);
   await assert.rejects(client.machineInstances.create(MACHINE, { slug: sid }), errors.ConflictError);
 });
@@ -66,7 +63,7 @@ test("two creations at once make one instance", async () => {
 test("an event is a string or an object with data", async () => {
   const sid = randomUUID();
   const client = anonymous(sid);
-  await client.machineInstances.getOrCreate(MACHINE, { slug: sid });
+  await client.machineInstances.getOrCreate(MACHINE, sid);
   const one = await client.machineInstances.sendEvent(MACHINE, sid, { event: "increment" });
   assert.equal(one.publicContext.count, 1);
   const more = await client.machineInstances.sendEvent(MACHINE, sid, { event: { type: "increment", by: 41 } });
@@ -80,13 +77,13 @@ test("a subscription sees another client's event and a timer's, and ends with un
   const sid = randomUUID();
   const mine = anonymous(sid);
   const other = await signed({ sid });
-  await mine.machineInstances.getOrCreate(MACHINE, { slug: sid });
+  await mine.machineInstances.getOrCreate(MACHINE, sid);
   const seen = collector();
   const unsubscribe = mine.machineInstances.subscribe(MACHINE, sid, seen.push, assert.fail);
   await seen.until((s) => s.state === "counting");
   await other.machineInstances.sendEvent(MACHINE, sid, { event: { type: "increment", by: 7 } });
   await seen.until((s) => s.publicContext.count === 7);
-  await other.machineInstances.sendEvent(MACHINE, sid, { event: "ring-in" });
+  await other.machineInstances.sendEvent(MACHINE, sid, { event: "ring" });
   await seen.until((s) => s.publicContext.rang === 1);
   const times = seen.states.map((s) => s.ts);
   assert.deepEqual(times, [...new Set(times)].sort((a, b) => a - b));
@@ -106,7 +103,7 @@ test("a subscription sees another client's event and a timer's, and ends with un
 test("an actor follows its instance and sends to it", async () => {
   const sid = randomUUID();
   const client = anonymous(sid);
-  await client.machineInstances.getOrCreate(MACHINE, { slug: sid });
+  await client.machineInstances.getOrCreate(MACHINE, sid);
   const actor = await client.machineInstances.getActor(MACHINE, sid);
   assert.equal(actor.getSnapshot().value, "counting");
   assert.ok(actor.getSnapshot().matches("counting"));
@@ -120,7 +117,7 @@ test("an actor follows its instance and sends to it", async () => {
 
 test("another session is refused by the machine's authorizer, reading, writing and subscribing", async () => {
   const sid = randomUUID();
-  await anonymous(sid).machineInstances.getOrCreate(MACHINE, { slug: sid });
+  await anonymous(sid).machineInstances.getOrCreate(MACHINE, sid);
   const stranger = anonymous(randomUUID());
   const refused = (error) =>
     error instanceof errors.RejectedByMachineAuthorizerError && error.code === "rejected-by-machine-authorizer";
@@ -136,7 +133,7 @@ test("another session is refused by the machine's authorizer, reading, writing a
 test("a delay of more than 2^31 ms is stored and does not fire", async () => {
   const sid = randomUUID();
   const client = anonymous(sid);
-  await client.machineInstances.getOrCreate(MACHINE, { slug: sid });
+  await client.machineInstances.getOrCreate(MACHINE, sid);
   const far = await client.machineInstances.sendEvent(MACHINE, sid, { event: "far" });
   assert.equal(far.state, "far");
   await client.machineInstances.sendEvent(MACHINE, sid, { event: "increment" });
@@ -148,7 +145,7 @@ test("a delay of more than 2^31 ms is stored and does not fire", async () => {
 test("an instance that is done stays readable and takes no transition", async () => {
   const sid = randomUUID();
   const client = anonymous(sid);
-  await client.machineInstances.getOrCreate(MACHINE, { slug: sid });
+  await client.machineInstances.getOrCreate(MACHINE, sid);
   const done = await client.machineInstances.sendEvent(MACHINE, sid, { event: "finish" });
   assert.equal(done.done, true);
   assert.equal(done.state, "finished");

@@ -100,6 +100,7 @@ def start_server(
             env={**os.environ, **(environment or {})},
         )
     assert process.stdout is not None
-    line = process.stdout.readline()
+    with process.stdout:
+        line = process.stdout.readline()
     assert line.startswith("statebacked listens on "), line + log.read_text()
     return RealServer(process, line.split()[-1], data, log)

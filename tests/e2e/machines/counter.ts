@@ -15,7 +15,6 @@ export default setup({
     input: { public?: Partial<Public> } | undefined;
     events:
       | { type: "increment"; by?: number }
-      | { type: "ring-in"; ms: number }
       | { type: "ring" }
       | { type: "far" }
       | { type: "finish" };
@@ -36,10 +35,7 @@ export default setup({
             }),
           }),
         },
-        "ring-in": {
-          actions: ({ self, event }) => void self && void event,
-          target: "waiting",
-        },
+        ring: "waiting",
         far: "far",
         finish: "finished",
       },

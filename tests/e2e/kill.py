@@ -1,0 +1,307 @@
+"""kill -9 under load, again and again, on the real thing: after each restart the laws must hold.
+
+`python -m tests.e2e.kill --kills 100 [--seed N]` (make kill). 64 clients send events to 64 instances; at a
+random moment the server is killed; it starts again on the same folder and the histories are read. The laws:
+an acknowledged event is in the history once, and no event twice; a timer rings once; a service ends once;
+nothing is performed without its transition; no worker outlives the server.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from deno import find_deno_bin  # type: ignore[import-untyped]
+
+from tests.e2e.servers import E2E, RealServer, start_server
+
+INSTANCES = 64
+MACHINE = "ledger"
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What one instance was sent, and what its history says so far."""
+
+    name: str
+    acknowledged: set[str] = field(default_factory=set)
+    sent: int = 0
+    seq: int = 0
+    events: Counter[str] = field(default_factory=Counter)  # "type id" → times in the history
+    armed: set[str] = field(default_factory=set)
+    services: int = 0  # started minus ended, by the history
+
+
+class Broken(AssertionError):
+    """A law is broken."""
+
+
+def law(holds: bool, text: str) -> None:
+    if not holds:
+        raise Broken(text)
+
+
+# --- load ------------------------------------------------------------------------------------------
+
+
+async def load(server: RealServer, ledgers: list[Ledger], chance: random.Random) -> None:
+    """Until the connection breaks."""
+    async with client(server) as http:
+        await asyncio.gather(*(send(http, ledger, random.Random(chance.random())) for ledger in ledgers))
+
+
+def client(server: RealServer) -> httpx.AsyncClient:
+    admin = server.admin
+    headers = {"authorization": f"Bearer {admin['adminToken']}", "x-statebacked-org-id": admin["orgId"]}
+    limits = httpx.Limits(max_connections=INSTANCES, max_keepalive_connections=INSTANCES)
+    return httpx.AsyncClient(base_url=server.url, headers=headers, timeout=20, limits=limits)
+
+
+async def send(http: httpx.AsyncClient, ledger: Ledger, chance: random.Random) -> None:
+    while True:
+        ledger.sent += 1
+        id = f"{ledger.name}-{ledger.sent}"
+        kind = chance.choices(("add", "arm", "work"), (8, 1, 1))[0]
+        event = {"type": kind, "id": id}
+        if kind == "arm":
+            event["ms"] = chance.randrange(0, 2_000)  # type: ignore[assignment]
+        try:
+            answer = await http.post(f"/machines/{MACHINE}/i/{ledger.name}/events", json={"event": event})
+        except httpx.TransportError:
+            return
+        if answer.status_code == 503:
+            continue  # nothing happened, says the server; the history is held to it below
+        law(answer.status_code == 200, f"{id}: {answer.status_code} {answer.text}")
+        ledger.acknowledged.add(f"{kind} {id}")
+
+
+# --- laws ------------------------------------------------------------------------------------------
+
+
+async def read_histories(server: RealServer, ledgers: list[Ledger]) -> None:
+    async with client(server) as http:
+        for ledger in ledgers:
+            await read_history(http, ledger)
+
+
+async def read_history(http: httpx.AsyncClient, ledger: Ledger) -> None:
+    """All of it: what was there before must still be there."""
+    ledger.events.clear()
+    ledger.seq = 0
+    ledger.services = 0
+    cursor: str | None = ""
+    while cursor is not None:
+        query = {"limit": "1000", **({"cursor": cursor} if cursor else {})}
+        page = (await http.get(f"/machines/{MACHINE}/i/{ledger.name}/events", params=query)).json()
+        for transition in page["transitions"]:
+            note_transition(ledger, transition)
+        cursor = page.get("cursor")
+
+
+def note_transition(ledger: Ledger, transition: dict[str, object]) -> None:
+    ledger.seq += 1
+    law(transition["seq"] == ledger.seq, f"{ledger.name}: the history is no chain at {ledger.seq}")
+    event = transition["event"]
+    assert isinstance(event, dict)
+    kind = event["type"]
+    if kind == "arm":
+        ledger.armed.add(event["id"])
+    if kind.startswith(("xstate.done.actor", "xstate.error.actor")):
+        ledger.services -= 1
+        law(ledger.services == 0, f"{ledger.name}: a service ended twice at {ledger.seq}")
+    elif kind != "xstate.init":
+        ledger.events[f"{kind} {event['id']}"] += 1
+    if kind == "work" and transition["state"] == "working" and ledger.services == 0:
+        ledger.services += 1
+
+
+def check(ledgers: list[Ledger]) -> None:
+    for ledger in ledgers:
+        lost = ledger.acknowledged - set(ledger.events)
+        law(not lost, f"{ledger.name}: acknowledged and not in the history: {sorted(lost)[:3]}")
+        twice = [event for event, times in ledger.events.items() if times > 1]
+        law(not twice, f"{ledger.name}: twice in the history: {twice[:3]}")
+
+
+def check_performed(folder: Path, ledgers: list[Ledger]) -> int:
+    """Everything that workers said they had performed stands in the history. Empties the folder."""
+    heads = {ledger.name: ledger.seq for ledger in ledgers}
+    count = 0
+    for out in folder.glob("*.out"):
+        names = {f["a"]: f["name"] for f in frames(out.with_suffix(".in")) if f["t"] == "compute"}
+        for frame in frames(out):
+            if frame["t"] == "performed":
+                count += 1
+                name = names[frame["a"]]
+                law(frame["seq"] <= heads[name], f"{name}: performed {frame['seq']} of {heads[name]}")
+        out.unlink()
+        out.with_suffix(".in").unlink()
+    return count
+
+
+def frames(file: Path) -> Iterator[dict[str, Any]]:  # Any: frame headers
+    """The headers of the whole frames in a file; the last may be cut off."""
+    data = memoryview(file.read_bytes())
+    at = 0
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        header = int.from_bytes(data[at + 4 : at + 8], "big")
+        if at + 4 + length > len(data):
+            return
+        yield json.loads(bytes(data[at + 8 : at + 8 + header]))
+        at += 4 + length
+
+
+def orphans(folder: Path) -> list[str]:
+    """Processes that were started for this test's workers and still live."""
+    mark = f"TEE_FOLDER={folder}".encode()
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if "boot.js" in command and mark in (process / "environ").read_bytes():
+                found.append(f"{process.name} {command[:80]}")
+        except OSError:
+            continue
+    return found
+
+
+def wait_for_no_orphan(folder: Path) -> None:
+    until = time.monotonic() + 2
+    while (left := orphans(folder)) and time.monotonic() < until:
+        time.sleep(0.02)
+    law(not left, f"workers outlive the server: {left}")
+
+
+# --- the run ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Report:
+    kills: int = 0
+    acknowledged: int = 0
+    performed: int = 0
+    rang: int = 0
+
+
+def run(kills: int, seed: int, *, is_talkative: bool = False) -> Report:
+    """Raises Broken when a law does not hold."""
+    chance = random.Random(seed)
+    report = Report()
+    with tempfile.TemporaryDirectory() as base:
+        data, tee = Path(base) / "data", Path(base) / "tee"
+        tee.mkdir()
+        environment = {
+            "STATEBACKED_DENO": str(E2E / "tee_deno.sh"),
+            "TEE_DENO": str(find_deno_bin()),
+            "TEE_FOLDER": str(tee),
+        }
+        ledgers = [Ledger(f"l{n}") for n in range(INSTANCES)]
+        server = start_server(data, environment=environment)
+        try:
+            set_up(server, ledgers)
+            for kill in range(kills):
+                after = chance.uniform(0.05, 1.5)
+                asyncio.run(load_and_kill(server, ledgers, chance, after))
+                wait_for_no_orphan(tee)
+                server = start_server(data, environment=environment)
+                asyncio.run(read_histories(server, ledgers))
+                check(ledgers)
+                report.performed += check_performed_of_the_dead(tee, server, ledgers)
+                report.kills = kill + 1
+                if is_talkative:
+                    done = sum(len(x.acknowledged) for x in ledgers)
+                    print(f"kill {kill + 1:3} after {after * 1000:5.0f} ms: {done} acknowledged", flush=True)
+            finish(server, ledgers)
+        finally:
+            server.process.kill()
+            server.process.wait()
+    report.acknowledged = sum(len(x.acknowledged) for x in ledgers)
+    report.rang = sum(1 for x in ledgers for event in x.events if event.startswith("rang "))
+    return report
+
+
+def check_performed_of_the_dead(tee: Path, server: RealServer, ledgers: list[Ledger]) -> int:
+    """The running server's own files are left for the next kill."""
+    living = {f"{name}" for name in os.listdir("/proc") if name.isdigit()}
+    dead = tee / "dead"
+    dead.mkdir(exist_ok=True)
+    for file in tee.iterdir():
+        if file.is_file() and file.stem not in living:
+            file.rename(dead / file.name)
+    return check_performed(dead, ledgers)
+
+
+def set_up(server: RealServer, ledgers: list[Ledger]) -> None:
+    server.smply("machines", "create", "--machine", MACHINE, "--node", str(E2E / "machines" / "ledger.ts"))
+
+    async def create() -> None:
+        async with client(server) as http:
+            for ledger in ledgers:
+                (await http.post(f"/machines/{MACHINE}", json={"slug": ledger.name})).raise_for_status()
+
+    asyncio.run(create())
+
+
+async def load_and_kill(
+    server: RealServer, ledgers: list[Ledger], chance: random.Random, after: float
+) -> None:
+    loading = asyncio.create_task(load(server, ledgers, chance))
+    await asyncio.wait({loading}, timeout=after)
+    server.process.send_signal(signal.SIGKILL)
+    server.process.wait()
+    await loading
+
+
+def finish(server: RealServer, ledgers: list[Ledger]) -> None:
+    """No more faults: every timer must ring, once, and every service end."""
+
+    async def settle() -> None:
+        async with client(server) as http:
+            for ledger in ledgers:
+                event = {"type": "add", "id": f"{ledger.name}-last"}
+                await http.post(f"/machines/{MACHINE}/i/{ledger.name}/events", json={"event": event})
+        until = time.monotonic() + 15
+        while True:
+            await read_histories(server, ledgers)
+            silent = [i for x in ledgers for i in x.armed if not x.events[f"rang {i}"]]
+            if not silent:
+                break
+            law(time.monotonic() < until, f"timers never rang: {silent[:3]}")
+            await asyncio.sleep(0.1)
+
+    asyncio.run(settle())
+    check(ledgers)
+    for ledger in ledgers:
+        law(ledger.services == 0, f"{ledger.name}: a service neither answered nor was owed its error")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    given = parser.parse_args()
+    print(f"seed {given.seed}", flush=True)
+    report = run(given.kills, given.seed, is_talkative=True)
+    print(
+        f"{report.kills} kills: {report.acknowledged} acknowledged events, {report.rang} timers, "
+        f"{report.performed} performed steps; every law held"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
