@@ -9,6 +9,7 @@ import httpx
 from joserfc import jws
 
 from statebacked.api.application import ApiParts, ApiSettings, build_application
+from statebacked.api.use_cases import Engine
 from statebacked.auth.jwt import PUBLISHED_AUDIENCE, import_secret
 from statebacked.auth.keys import create_key
 from statebacked.auth.scopes import SCOPES
@@ -25,7 +26,7 @@ BASE_URL = "http://localhost:7070"
 class ApiServer:
     """One server and its world. Nothing is shared between two of them."""
 
-    def __init__(self, settings: ApiSettings | None = None) -> None:
+    def __init__(self, settings: ApiSettings | None = None, *, engine: Engine | None = None) -> None:
         self.clock = HandClock()
         self.ids = CountedIds()
         self.random_bytes = CountedBytes()
@@ -35,7 +36,7 @@ class ApiServer:
         self.keyring = make_keyring()
         self.app = build_application(
             ApiParts(
-                engine=self.engine,
+                engine=engine or self.engine,
                 store=cast("Store", self.engine),
                 catalogue=self.catalogue,
                 machines=cast("Machines", self.machines),

@@ -20,20 +20,22 @@ from statebacked.api.instances import InstanceRoutes
 from statebacked.api.keys import KeyRoutes
 from statebacked.api.machines import MachineRoutes
 from statebacked.api.orgs import OrgRoutes
-from statebacked.api.paths import Scope, prefix_of, segments_of
+from statebacked.api.paths import HotPaths, Scope, prefix_of, raw_path_of, split_path
 from statebacked.api.replies import (
-    CORS_HEADERS,
     PREFLIGHT_HEADERS,
+    Header,
     MachineTexts,
     Reply,
+    Send,
+    common_headers,
     error_reply,
     internal_error_reply,
-    messages_of,
+    send_reply,
 )
 from statebacked.api.routes import REQUEST_ID_KEY, Guards, Handlers
 from statebacked.api.service import ServiceRoutes
 from statebacked.api.signatures import Signatures
-from statebacked.api.socket import Send, Sockets
+from statebacked.api.socket import Sockets
 from statebacked.api.tokens import TokenRoutes
 from statebacked.api.uploads import UploadRoutes
 from statebacked.api.use_cases import Engine
@@ -47,7 +49,7 @@ from statebacked.ports import Catalogue, Clock, Ids, Machines, Store
 
 logger = logging.getLogger(__name__)
 
-_PREFLIGHT = Reply(204, b"", (*CORS_HEADERS, *PREFLIGHT_HEADERS))
+_READING = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,7 @@ class Application:
         self._cold = cold
         self._sockets = sockets
         self._prefix = prefix
+        self._hot_paths = HotPaths(prefix)
         self._request_id_prefix = request_id_prefix
         self._requests = 0
 
@@ -170,46 +173,36 @@ class Application:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._requests += 1
         request_id = f"{self._request_id_prefix}-{self._requests}"
-        sender = _Sender(send, request_id)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        common = common_headers(request_id, headers)
         try:
-            reply = await self._reply(scope, receive, sender, request_id)
+            self._edge.check(headers)
+            raw_path, method = raw_path_of(scope), scope["method"]
+            path = self._hot_paths.find(raw_path)
+            if path is not None and method == "POST" and path.what == "events":
+                reply = await self._hot.send_event(path, headers, receive, request_id)
+            elif path is not None and method in _READING and path.what == "state":
+                reply = await self._hot.get_state(path, headers, request_id)
+            elif method == "OPTIONS":  # a preflight; no handler has another use for it
+                reply = Reply(204, b"", PREFLIGHT_HEADERS)
+            else:
+                segments = split_path(raw_path, self._prefix)
+                await self._serve_cold(scope, receive, _Sender(send, common), segments, request_id)
+                return
         except StateBackedError as error:
             reply = error_reply(error, request_id)
         except ClientGone:
             return
         except Exception:
             logger.exception("a request fails request=%s", request_id)
-            if sender.started:
-                raise
             reply = internal_error_reply(request_id)
-        if reply is not None:
-            start, body = messages_of(reply, request_id.encode())
-            await send(start)
-            await send(body)
-
-    async def _reply(
-        self, scope: Scope, receive: Receive, sender: "_Sender", request_id: str
-    ) -> Reply | None:
-        """The answer, or None when the cold route has sent its own."""
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        self._edge.check(headers)
-        method = scope["method"]
-        segments = segments_of(scope, self._prefix)
-        if len(segments) > 3 and segments[0] == b"machines" and segments[2] == b"i":
-            if method == "POST" and len(segments) == 5 and segments[4] == b"events":
-                return await self._hot.send_event(segments, headers, receive, request_id)
-            if len(segments) == 4 and method in {"GET", "HEAD"}:
-                return await self._hot.get_state(segments, headers, request_id)
-        if method == "OPTIONS":
-            return _PREFLIGHT
-        if segments == [b"rt"] and method == "GET":
-            raise BadRequest("/rt speaks WebSocket: open one there")
-        await self._serve_cold(scope, receive, sender, segments)
-        return None
+        await send_reply(send, reply, common)
 
     async def _serve_cold(
-        self, scope: Scope, receive: Receive, sender: "_Sender", segments: list[bytes]
+        self, scope: Scope, receive: Receive, send: "_Sender", segments: list[bytes], request_id: str
     ) -> None:
+        if segments == [b"rt"] and scope["method"] == "GET":
+            raise BadRequest("/rt speaks WebSocket: open one there")
         # Segments stay encoded while Starlette matches them; handlers decode each once.
         path = "/" + "/".join(segment.decode("latin-1") for segment in segments)
         cold_scope = {
@@ -218,10 +211,10 @@ class Application:
             "raw_path": path.encode("latin-1"),
             "root_path": "",
             "app": self,  # so that the router raises what it refuses
-            REQUEST_ID_KEY: sender.request_id,
+            REQUEST_ID_KEY: request_id,
         }
         try:
-            await self._cold(cold_scope, receive, sender)
+            await self._cold(cold_scope, receive, send)
         except HTTPException as refusal:
             if refusal.status_code == 405:
                 raise MethodNotAllowed(f"{scope['method']} is not served here") from refusal
@@ -232,7 +225,7 @@ class Application:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._edge.check(dict(scope["headers"]))
-            if segments_of(scope, self._prefix) != [b"rt"]:
+            if split_path(raw_path_of(scope), self._prefix) != [b"rt"]:
                 raise NotFound("sockets are opened at /rt")
         except StateBackedError as error:
             await receive()  # websocket.connect
@@ -242,17 +235,15 @@ class Application:
 
 
 class _Sender:
-    """ASGI's send for cold routes: adds what every response carries, and knows whether one has begun."""
+    """ASGI's send for cold routes: adds what every answer carries."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, common: list[Header]) -> None:
         self._send = send
-        self.request_id = request_id
-        self.started = False
+        self._common = common
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.started = True
-            message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+            message["headers"] = [*message["headers"], *self._common]
         await self._send(message)
 
 

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Mutable
 from typing import Any, Final
 
 from statebacked.model.errors import InvalidBody, TooLarge
+from statebacked.model.limits import BODY_READ_MS, UPLOAD_READ_MS
 
 Message = MutableMapping[str, Any]  # ASGI's messages hold whatever their type says
 Receive = Callable[[], Awaitable[Message]]
 
-_SWEEP_S: Final = 1.0
+_TICK_S: Final = 1.0
 
 
 class ClientGone(Exception):
@@ -17,66 +18,42 @@ class ClientGone(Exception):
 
 
 class Deadlines:
-    """Ends tasks that wait too long for a client.
+    """Ends tasks that wait too long for a client, to the second.
 
-    A timer per request would cost more than all else that the edge does for one; one sweep a second does not.
+    A timer per request would cost more than all else that the edge does for one; one tick a second for
+    all of them does not.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[asyncio.Task[Any], float] = {}
+        self._waiting: dict[asyncio.Task[Any], int] = {}  # task → the tick at which it is overdue
         self._overdue: set[asyncio.Task[Any]] = set()
-        self._sweep: asyncio.TimerHandle | None = None
-
-    def within(self, limit_ms: int) -> "Deadline":
-        """Raises InvalidBody in the current task when the limit has passed inside `with`."""
-        return Deadline(self, limit_ms)
+        self._now = 0
+        self._ticking: asyncio.TimerHandle | None = None
 
     def begin(self, task: asyncio.Task[Any], limit_ms: int) -> None:
-        """From now on, end the task when the limit has passed."""
-        loop = asyncio.get_running_loop()
-        self._waiting[task] = loop.time() + limit_ms / 1000
-        if self._sweep is None:
-            self._sweep = loop.call_later(_SWEEP_S, self._end_overdue, loop)
+        """From now on, cancel the task when the limit has passed."""
+        self._waiting[task] = self._now + limit_ms // 1000 + 1
+        if self._ticking is None:
+            loop = asyncio.get_running_loop()
+            self._ticking = loop.call_later(_TICK_S, self._tick, loop)
 
     def is_overdue(self, task: asyncio.Task[Any]) -> bool:
-        """Whether the task was just cancelled for its slowness."""
-        return task in self._overdue
+        """Whether the task was cancelled for its slowness, and by nobody else. Ask once, before `end`."""
+        return task in self._overdue and task.uncancel() == 0
 
-    def end(self, task: asyncio.Task[Any]) -> bool:
-        """The task needs no watch any more. True if it was ended for its slowness."""
+    def end(self, task: asyncio.Task[Any]) -> None:
+        """The task needs no watch any more."""
         del self._waiting[task]
-        was_overdue = task in self._overdue
-        self._overdue.discard(task)
-        return was_overdue
+        if self._overdue:
+            self._overdue.discard(task)
 
-    def _end_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        for task, deadline in self._waiting.items():
-            if deadline <= now and task not in self._overdue:
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._now += 1
+        for task, overdue_at in self._waiting.items():
+            if overdue_at <= self._now and task not in self._overdue:
                 self._overdue.add(task)
                 task.cancel()
-        self._sweep = loop.call_later(_SWEEP_S, self._end_overdue, loop) if self._waiting else None
-
-
-class Deadline:
-    """One task's time for one body."""
-
-    __slots__ = ("_deadlines", "_limit_ms", "_task")
-
-    def __init__(self, deadlines: Deadlines, limit_ms: int) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._deadlines = deadlines
-        self._limit_ms = limit_ms
-        self._task = task
-
-    def __enter__(self) -> None:
-        self._deadlines.begin(self._task, self._limit_ms)
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        # The cancel was ours if we asked for it and nobody else did as well.
-        if self._deadlines.end(self._task) and self._task.uncancel() == 0:
-            raise InvalidBody(f"the body did not arrive within {self._limit_ms // 1000} s") from None
+        self._ticking = loop.call_later(_TICK_S, self._tick, loop) if self._waiting else None
 
 
 def check_length(headers: Mapping[bytes, bytes], limit_bytes: int) -> None:
@@ -90,42 +67,71 @@ def check_length(headers: Mapping[bytes, bytes], limit_bytes: int) -> None:
         raise _too_large(limit_bytes)
 
 
-async def read_body(receive: Receive, limit_bytes: int) -> bytes:
-    """The whole body. Raises TooLarge as soon as it is, ClientGone."""
-    message = await receive()
-    if message["type"] != "http.request":
-        raise ClientGone
-    body = message.get("body", b"")
-    if not message.get("more_body", False) and len(body) <= limit_bytes:
-        return bytes(body)
-    chunks, total = [body], len(body)
-    while message.get("more_body", False):
-        if total > limit_bytes:
-            break
+async def read_body(receive: Receive, limit_bytes: int, deadlines: Deadlines) -> bytes:
+    """The whole body. Raises TooLarge as soon as it is, InvalidBody when it is slow, ClientGone."""
+    task = asyncio.current_task()
+    assert task is not None
+    deadlines.begin(task, BODY_READ_MS)
+    try:
         message = await receive()
+        if not message.get("more_body", False) and message["type"] == "http.request":
+            body: bytes = message.get("body", b"")
+            if len(body) > limit_bytes:
+                raise _too_large(limit_bytes)
+            return body
+        return await _read_rest(message, receive, limit_bytes)
+    except asyncio.CancelledError:
+        if deadlines.is_overdue(task):
+            raise _too_slow(BODY_READ_MS) from None
+        raise
+    finally:
+        deadlines.end(task)
+
+
+async def _read_rest(message: Message, receive: Receive, limit_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    total, more = 0, True
+    while more:
         if message["type"] != "http.request":
             raise ClientGone
         chunks.append(message.get("body", b""))
         total += len(chunks[-1])
-    if total > limit_bytes:
-        raise _too_large(limit_bytes)
-    return b"".join(chunks)
-
-
-async def chunks_of_body(receive: Receive, limit_bytes: int) -> AsyncIterator[bytes]:
-    """The body piece by piece. Raises TooLarge as soon as it is, ClientGone."""
-    total, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientGone
-        chunk = message.get("body", b"")
-        total += len(chunk)
         if total > limit_bytes:
             raise _too_large(limit_bytes)
         more = message.get("more_body", False)
-        yield bytes(chunk)
+        if more:
+            message = await receive()
+    return b"".join(chunks)
+
+
+async def chunks_of_body(receive: Receive, limit_bytes: int, deadlines: Deadlines) -> AsyncIterator[bytes]:
+    """A large body piece by piece. Raises TooLarge as soon as it is, InvalidBody when slow, ClientGone."""
+    task = asyncio.current_task()
+    assert task is not None
+    total, more = 0, True
+    deadlines.begin(task, UPLOAD_READ_MS)
+    try:
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            total += len(chunk)
+            if total > limit_bytes:
+                raise _too_large(limit_bytes)
+            more = message.get("more_body", False)
+            yield chunk
+    except asyncio.CancelledError:
+        if deadlines.is_overdue(task):
+            raise _too_slow(UPLOAD_READ_MS) from None
+        raise
+    finally:
+        deadlines.end(task)
 
 
 def _too_large(limit_bytes: int) -> TooLarge:
     return TooLarge(f"the body is larger than {limit_bytes:,} bytes")
+
+
+def _too_slow(limit_ms: int) -> InvalidBody:
+    return InvalidBody(f"the body did not arrive within {limit_ms // 1000} s")

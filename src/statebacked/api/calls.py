@@ -13,7 +13,7 @@ from statebacked.api.replies import Reply
 from statebacked.auth.principal import Principal, SignedInUser
 from statebacked.model.errors import InvalidParameter
 from statebacked.model.ids import InstanceKey, MachineName, parse_instance_name, parse_machine_name
-from statebacked.model.limits import BODY_READ_MS, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
+from statebacked.model.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,7 @@ class Call:
     async def body(self, limit_bytes: int) -> bytes:
         """The whole body. Raises TooLarge, InvalidBody."""
         check_length(self.headers, limit_bytes)
-        with self.deadlines.within(BODY_READ_MS):
-            return await read_body(self.request.receive, limit_bytes)
+        return await read_body(self.request.receive, limit_bytes, self.deadlines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Answers: errors to responses in one place, and the headers that every response carries."""
 
 import logging
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, NamedTuple
 
 from statebacked.api.bodies import Message
 from statebacked.api.wire import encode, error_body
@@ -12,14 +12,17 @@ from statebacked.model.errors import MachineRefusal, RateLimited, RejectedByAuth
 logger = logging.getLogger(__name__)
 
 Header = tuple[bytes, bytes]
+Send = Callable[[Message], Awaitable[None]]
 
-# No route reads a cookie, so any origin may ask; credentials are never allowed with it.
+# No route reads a cookie, so any origin may ask; credentials are never allowed with it. Every answer to a
+# request with an Origin carries these, errors included.
 CORS_HEADERS: Final[tuple[Header, ...]] = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", b"retry-after, x-request-id"),
 )
 _JSON: Final = (b"content-type", b"application/json")
-_FIXED: Final = (_JSON, (b"cache-control", b"no-store"), *CORS_HEADERS)
+# States are read again and again and must never come from a cache; an answer to POST never does.
+_FRESH_JSON: Final = (_JSON, (b"cache-control", b"no-store"))
 PREFLIGHT_HEADERS: Final[tuple[Header, ...]] = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
     (
@@ -38,13 +41,12 @@ _MACHINE_TEXTS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A whole answer; an empty body for 201 and 204, which clients take as void."""
 
     status: int
     body: bytes = b""
-    headers: tuple[Header, ...] = field(default=_FIXED)
+    headers: tuple[Header, ...] = _FRESH_JSON
 
 
 def json_reply(value: object, status: int = 200) -> Reply:
@@ -52,22 +54,34 @@ def json_reply(value: object, status: int = 200) -> Reply:
     return Reply(status, encode(value))
 
 
-def messages_of(reply: Reply, request_id: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The two ASGI messages of an answer."""
-    headers = [
-        *reply.headers,
-        (b"content-length", b"%d" % len(reply.body)),
-        (b"x-request-id", request_id),
-    ]
-    start = {"type": "http.response.start", "status": reply.status, "headers": headers}
-    return start, {"type": "http.response.body", "body": reply.body}
+def event_reply(body: bytes) -> Reply:
+    """The answer to a POST of an event, which needs no word about caches."""
+    return Reply(200, body, (_JSON,))
+
+
+def common_headers(request_id: str, headers: Mapping[bytes, bytes]) -> list[Header]:
+    """What every answer to a request with these headers carries."""
+    own = (b"x-request-id", request_id.encode())
+    return [own, *CORS_HEADERS] if b"origin" in headers else [own]
+
+
+async def send_reply(send: Send, reply: Reply, common: list[Header]) -> None:
+    """Send a whole answer."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [*reply.headers, (b"content-length", b"%d" % len(reply.body)), *common],
+        }
+    )
+    await send({"type": "http.response.body", "body": reply.body})
 
 
 def error_reply(error: StateBackedError, request_id: str) -> Reply:
     """The one mapping from errors to responses."""
-    headers: tuple[Header, ...] = _FIXED
+    headers: tuple[Header, ...] = _FRESH_JSON
     if isinstance(error, RateLimited):
-        headers = (*_FIXED, (b"retry-after", b"1"))
+        headers = (*_FRESH_JSON, (b"retry-after", b"1"))
     return Reply(error.status, error_body(error, request_id), headers)
 
 
@@ -99,8 +113,3 @@ class MachineTexts:
         hidden = MachineRefusal(error.code, _MACHINE_TEXTS[error.code])
         hidden.__cause__ = error
         return hidden
-
-
-def is_start(message: Message) -> bool:
-    """Whether a response begins with this message."""
-    return bool(message["type"] == "http.response.start")

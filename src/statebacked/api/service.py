@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 
 from statebacked.api.calls import Call, OpenHandler
-from statebacked.api.replies import CORS_HEADERS, Reply, json_reply
+from statebacked.api.replies import Reply, json_reply
 from statebacked.api.use_cases import Engine
 from statebacked.model.errors import Unavailable
 
@@ -29,4 +29,4 @@ class ServiceRoutes:
         return json_reply({"status": "ready"})
 
     async def openapi(self, call: Call) -> Reply:
-        return Reply(200, self._contract, ((b"content-type", b"application/yaml"), *CORS_HEADERS))
+        return Reply(200, self._contract, ((b"content-type", b"application/yaml"),))

@@ -7,7 +7,7 @@ with a token is told to each subscribe instead, and found out anew each time.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -17,6 +17,7 @@ from statebacked.api.hot import check_scope
 from statebacked.api.outbox import Outbox
 from statebacked.api.paths import Scope
 from statebacked.api.realtime import Action, Ask, HangUp, Push, RealtimeSession, Say, Unwatch, Watch
+from statebacked.api.replies import Send
 from statebacked.api.use_cases import Engine, Subscription
 from statebacked.api.wire import update_frame
 from statebacked.auth.authenticator import Authenticator
@@ -37,8 +38,6 @@ from statebacked.model.values import StateView
 from statebacked.ports import Clock
 
 logger = logging.getLogger(__name__)
-
-Send = Callable[[Message], Awaitable[None]]
 
 GOING_AWAY: Final = 1001
 SERVICE_RESTART: Final = 1012
@@ -227,7 +226,7 @@ class Socket:
         try:
             return await self._receive()
         except asyncio.CancelledError:
-            if deadlines.is_overdue(task) and task.uncancel() == 0:
+            if deadlines.is_overdue(task):
                 return None
             raise
         finally:
@@ -335,7 +334,7 @@ class Socket:
             try:
                 await self._send({"type": "websocket.send", "text": frame})
             except asyncio.CancelledError:
-                if deadlines.is_overdue(task) and task.uncancel() == 0:
+                if deadlines.is_overdue(task):
                     return TRY_AGAIN_LATER
                 raise
             except OSError:

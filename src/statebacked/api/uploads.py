@@ -22,7 +22,6 @@ from statebacked.model.limits import (
     BUNDLE_GZIPPED_BYTES_MAX,
     UPLOAD_FIELD_BYTES_MAX,
     UPLOAD_PARTS_MAX,
-    UPLOAD_READ_MS,
 )
 from statebacked.ports import Catalogue, Clock
 
@@ -52,8 +51,8 @@ class UploadRoutes:
             raise already_finalized()
         check_length(call.headers, BUNDLE_BYTES_MAX + _OVERHEAD_BYTES)
         form = UploadForm(call.headers.get(b"content-type", b""))
-        with call.deadlines.within(UPLOAD_READ_MS):
-            await form.read(chunks_of_body(call.request.receive, BUNDLE_BYTES_MAX + _OVERHEAD_BYTES))
+        limit_bytes = BUNDLE_BYTES_MAX + _OVERHEAD_BYTES
+        await form.read(chunks_of_body(call.request.receive, limit_bytes, call.deadlines))
         # Inflating ten megabytes takes longer than other callers should wait.
         bundle = await asyncio.to_thread(code_of, form, gzipped=upload.gzip)
         if not await self._catalogue.put_bundle(upload.id, bundle):
