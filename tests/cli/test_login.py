@@ -126,7 +126,8 @@ def test_legacy_credentials_are_what_npms_smply_reads(smply: Smply) -> None:
     assert session["expires_at"] > 4_000_000_000
     assert stat.S_IMODE((folder / "credentials").stat().st_mode) == 0o600
     assert (folder / "default-org").read_text() == "org_1"
-    assert f"npx smply --api-url {URL}" in outcome.out
+    assert outcome.out == f"smply --api-url {URL} machines list\n"
+    assert "typescript@5" in outcome.err
 
 
 def test_the_default_org_is_kept_for_all_commands(smply: Smply, server: FakeServer) -> None:

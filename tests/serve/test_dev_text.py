@@ -39,7 +39,7 @@ def test_the_snippet_names_org_and_server() -> None:
 
     assert 'anonymous: { orgId: "org_1"' in text
     assert 'apiHost: "http://127.0.0.1:7070"' in text
-    assert 'getOrCreate("example-machine", { slug: sessionId, context: {} })' in text
+    assert 'getOrCreate("example-machine", sessionId, { context: {} })' in text
     assert "page    http://127.0.0.1:7071/" in text
 
 

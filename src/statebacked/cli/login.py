@@ -143,8 +143,12 @@ def _write_legacy(options: Globals, folder: Path | None) -> None:
     write_private(around.smply_folder / "credentials", json.dumps(_legacy_session(credentials)))
     write_default_org(around, credentials.org)
     note(f"Wrote {around.smply_folder / 'credentials'} for npm's smply, org {credentials.org}.")
-    note("It has no setting for the server's address: name it in every call, before the command, e.g.")
-    print(f"npx smply --api-url {credentials.url} machines list")
+    note(
+        "It has no setting for the server's address, so name it in every call. As npm installs it today it also\n"
+        "wants TypeScript 5 beside it (npm install --global smply typescript@5) and a WebSocket: Node 22, or\n"
+        "Node 20 with NODE_OPTIONS=--experimental-websocket. Then:"
+    )
+    print(f"smply --api-url {credentials.url} machines list")
 
 
 def _legacy_session(credentials: Credentials) -> dict[str, object]:

@@ -86,7 +86,7 @@ def bundle_from(
     if js is not None and node is not None:
         raise CliError("give one of --node and --js, not both")
     if node is not None:
-        with progress(f"bundling {node} (the first time fetches the bundler)"):
+        with progress(f"bundling {node} and checking its types (the first time also fetches the bundler)"):
             bundle = build(surroundings.cwd / node, env=surroundings.env, skips_validation=skips_validation)
     elif js is not None:
         bundle = read_js(surroundings.cwd / js, skips_validation=skips_validation)

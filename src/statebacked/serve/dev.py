@@ -9,10 +9,12 @@ deployed before goes on running.
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -41,6 +43,10 @@ async def develop(server: ServerInfo, files: Sequence[DevFile], *, page_port: in
     credentials = Credentials(
         url=server.url, token=server.admin_token, org=server.org_id, source="statebacked dev"
     )
+    # What is printed is pasted in other folders.
+    server = replace(server, data=server.data.resolve())
+    # Its line for every request would bury what is said here.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     workshop = Workshop(files, lambda: Api(credentials))
     await workshop.deploy_all()
     async with contextlib.AsyncExitStack() as stack:

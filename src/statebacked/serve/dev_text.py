@@ -93,8 +93,7 @@ def _snippet(server: ServerInfo, machine: str) -> str:
         f"  {{ anonymous: {{ orgId: {json.dumps(server.org_id)}, getSessionId: () => sessionId }} }},\n"
         f"  {{ apiHost: {json.dumps(server.url)} }},\n"
         ");\n"
-        f"await client.machineInstances.getOrCreate({json.dumps(machine)}, "
-        "{ slug: sessionId, context: {} });"
+        f"await client.machineInstances.getOrCreate({json.dumps(machine)}, sessionId, {{ context: {{}} }});"
     )
 
 
@@ -103,5 +102,5 @@ def _other_smply(server: ServerInfo, first: Path) -> str:
         f"note: your shell finds {first} first, which is not this project's smply.\n"
         "The export above puts ours in front. npm's smply works too, once ours has written its credentials\n"
         "(smply login --legacy-credentials) and it is told in each call where the server is:\n\n"
-        f"npx smply --api-url {server.url} machines list"
+        f"smply --api-url {server.url} machines list"
     )
