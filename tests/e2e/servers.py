@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +16,7 @@ BIN = Path(sys.executable).parent
 E2E = Path(__file__).resolve().parent
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RealServer:
     """`lines` are what it printed before it was ready."""
 
@@ -24,7 +25,7 @@ class RealServer:
     data: Path
     log: Path
 
-    @property
+    @cached_property
     def admin(self) -> dict[str, str]:
         held: dict[str, str] = json.loads((self.data / "admin.json").read_text())
         return held

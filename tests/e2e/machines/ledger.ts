@@ -30,7 +30,6 @@ export default setup({
     arm: {
       actions: raise(({ event }) => ({ type: "rang", id: event.id }), {
         delay: ({ event }) => event.ms,
-        id: ({ event }) => event.id,
       }),
     },
     rang: {
