@@ -1,4 +1,4 @@
-"""A worker process driven by hand over its pipes, with a framing of its own: for tests and bench/worker.py."""
+"""A worker process driven by hand over its pipes, with a framing of its own. bench/worker.py uses it too."""
 
 import json
 import os
@@ -64,6 +64,7 @@ class WorkerProcess:
         self.logs: list[Header] = []
         self._home = tempfile.TemporaryDirectory()
         self._bytes = bytearray()
+        self._early: list[Frame] = []
         self._number = 0
 
     def __enter__(self) -> Self:
@@ -108,7 +109,11 @@ class WorkerProcess:
         self._process.stdin.flush()
 
     def receive(self, *types: str) -> Frame:
-        """The next frame that is no console line; of one of the types, if any is named."""
+        """The next frame of one of the types. What services send meanwhile is kept for later."""
+        early = next((frame for frame in self._early if frame[0]["t"] in types), None)
+        if early is not None:
+            self._early.remove(early)
+            return early
         deadline = time.monotonic() + PATIENCE_S
         while True:
             frame = self._take()
@@ -116,9 +121,11 @@ class WorkerProcess:
                 self._fill(deadline)
             elif frame[0]["t"] == "log":
                 self.logs.append(frame[0])
-            else:
-                assert not types or frame[0]["t"] in types, frame
+            elif frame[0]["t"] in types:
                 return frame
+            else:
+                assert frame[0]["t"] == "inside", frame
+                self._early.append(frame)
 
     def _take(self) -> Frame | None:
         if len(self._bytes) < 4:

@@ -63,6 +63,7 @@ class Writer {
   }
 
   post(header: { readonly t: string }, sections: readonly string[], bytesMax: number): boolean {
+    this.#drain(); // what was said before comes before
     if (!this.#encoder.push(header, sections, bytesMax)) return false;
     this.#due();
     return true;
@@ -74,10 +75,13 @@ class Writer {
   }
 
   flush(): void {
-    if (!this.#log.isEmpty) {
-      for (const frame of this.#log.take()) this.#encoder.push(frame, [], LOG_FRAME_BYTES_MAX);
-    }
+    this.#drain();
     if (!this.#encoder.isEmpty) this.#natives!.write(this.#encoder.take());
+  }
+
+  #drain(): void {
+    if (this.#log.isEmpty) return;
+    for (const frame of this.#log.take()) this.#encoder.push(frame, [], LOG_FRAME_BYTES_MAX);
   }
 
   #due(): void {

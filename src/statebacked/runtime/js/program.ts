@@ -54,42 +54,32 @@ export interface Unloadable {
 }
 
 const MISSING_EXPORT = /requested module '(?:npm:)?xstate[^']*' does not provide an export named/;
-const UNMAPPED = /^Import "((?:npm:)?xstate[^"]*)" not a dependency/;
-const UNAVAILABLE = /not-available\/([^"]+?)\.js"/;
+const UNMAPPED = /^Import "([^"]*)" not a dependency/;
+const DENIED = /^Requires \w+ access to "([^"]*)"/;
+const FOLDER = /\/(not-available|other-major)\/([^"/]+)\.js$/;
 
 /** What went wrong with the import of a bundle, without the names that the sandbox has for things. */
 export function explain(thrown: unknown): Unloadable {
-  const text = messageOf(thrown).replace(/(?: from)? "?blob:[^\s":]*"?/g, " the bundle").replace(
-    / {2,}/g,
-    " ",
-  );
-  const missing = MISSING_EXPORT.test(text);
-  const unmapped = UNMAPPED.exec(text);
-  if (unmapped !== null) {
-    return { message: `this version of XState has no module "${unmapped[1]}"`, missingExport: true };
-  }
-  const unavailable = UNAVAILABLE.exec(text);
-  if (unavailable !== null) {
-    return {
-      message: `the module "${unavailable[1]}" is not available to machine code`,
-      missingExport: false,
-    };
-  }
-  if (
-    /^Requires (read|import|net) access/.test(text) || text.includes("--no-npm") ||
-    text.includes("--no-remote")
-  ) {
-    const named = /"([^"]+)"/.exec(text)?.[1];
-    const what = named === undefined
-      ? "a module that is not in the bundle"
-      : `"${named}", which is not in the bundle`;
+  const text = messageOf(thrown);
+  const denied = DENIED.exec(text)?.[1];
+  const folder = FOLDER.exec(denied ?? "");
+  if (folder !== null) return ofFolder(folder[1]!, decodeURIComponent(folder[2]!));
+  const unmapped = UNMAPPED.exec(text)?.[1];
+  if (unmapped?.replace("npm:", "").startsWith("xstate")) return ofFolder("other-major", unmapped);
+  if (denied !== undefined || unmapped !== undefined || /--no-(npm|remote)/.test(text)) {
+    const what = unmapped === undefined ? "a module that is not in it" : `"${unmapped}", which is not in it`;
     return {
       message: `the bundle imports ${what}: bundle all dependencies but xstate`,
       missingExport: false,
     };
   }
-  const name = thrown instanceof Error && !text.startsWith(thrown.name) && thrown.name !== "Error"
-    ? `${thrown.name}: `
-    : "";
-  return { message: name + text, missingExport: missing };
+  const named = thrown instanceof Error && thrown.name !== "Error" && !text.startsWith(thrown.name);
+  const message = (named ? `${thrown.name}: ` : "") + text.replace(/blob:[^\s:"]*/g, "bundle");
+  return { message, missingExport: MISSING_EXPORT.test(text) };
+}
+
+function ofFolder(folder: string, name: string): Unloadable {
+  return folder === "other-major"
+    ? { message: `this version of XState has no module "${name}"`, missingExport: true }
+    : { message: `the module "${name}" is not available to machine code`, missingExport: false };
 }

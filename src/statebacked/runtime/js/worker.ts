@@ -18,7 +18,7 @@ import {
 import { eventText, hasType, messageOf } from "./json.ts";
 import type { Stream } from "./log.ts";
 import { explain, type Exports, type Program, programOf } from "./program.ts";
-import type { Frame } from "./protocol.ts";
+import { type Frame, utf8Length } from "./protocol.ts";
 
 const { parse } = JSON;
 const LIVE_BYTES_MAX = 64_000_000;
@@ -287,7 +287,8 @@ export class Worker implements Services {
     ends: boolean,
   ): [unknown, string] {
     const text = eventText(event);
-    if (3 * text.length < FRAME_BYTES_MAX - 10_000) return [event, text];
+    const max = FRAME_BYTES_MAX - 10_000; // less the header
+    if (3 * text.length < max || utf8Length(text) < max) return [event, text];
     this.tell(activation, `${event.type.slice(0, 200)} takes too many bytes to be recorded`);
     const tooLarge = ends && run !== null
       ? activation.instance.serviceError(run[0], new Error("the result takes too many bytes"))

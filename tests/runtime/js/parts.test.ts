@@ -1,0 +1,127 @@
+// The small pure parts of the worker: authorizers, selectors, console lines, memory.
+
+import assert from "node:assert/strict";
+import type { Activation } from "../../../src/statebacked/runtime/js/activation.ts";
+import { Activations } from "../../../src/statebacked/runtime/js/activations.ts";
+import { ask, type ReadRequest } from "../../../src/statebacked/runtime/js/authorize.ts";
+import { Log } from "../../../src/statebacked/runtime/js/log.ts";
+import { explain } from "../../../src/statebacked/runtime/js/program.ts";
+import { compile, select } from "../../../src/statebacked/runtime/js/selectors.ts";
+
+const request: ReadRequest = { machineInstanceName: "i", state: "s", context: {}, authContext: {} };
+
+Deno.test("only true admits", async () => {
+  const told: string[] = [];
+  const tell = (reason: string) => void told.push(reason);
+  const verdict = (authorizer: () => unknown) => ask(authorizer, request, 20, tell);
+  assert.equal(verdict(() => true), true);
+  assert.equal(verdict(() => false), false);
+  assert.deepEqual(told, []);
+  for (const value of [1, "true", {}, null, undefined]) assert.equal(verdict(() => value), false);
+  assert.equal(told.length, 5);
+  assert.equal(
+    verdict(() => {
+      throw new Error("no");
+    }),
+    false,
+  );
+  assert.match(told.at(-1)!, /threw: no/);
+  assert.equal(await verdict(async () => await Promise.resolve(true)), true);
+  assert.equal(await verdict(() => Promise.resolve(1)), false);
+  assert.equal(await verdict(() => Promise.reject(new Error("later"))), false);
+  assert.match(told.at(-1)!, /rejected: later/);
+  assert.equal(await verdict(() => new Promise(() => {})), false);
+  assert.match(told.at(-1)!, /no answer within 20 ms/);
+});
+
+Deno.test("a selector finds strings by name, position and wildcard", () => {
+  const context = { a: { b: "x", "c d": ["y", "z", 1] }, list: [{ n: "p" }, { n: "q" }, { n: 2 }], "é": "u" };
+  const at = (path: string) => select(compile("i", path), context);
+  assert.deepEqual(at("$.a.b"), ["x"]);
+  assert.deepEqual(at("$['a']['c d']"), ["y", "z"]);
+  assert.deepEqual(at('$.a["c d"][1]'), ["z"]);
+  assert.deepEqual(at('$.a["c d"][-3]'), ["y"]);
+  assert.deepEqual(at("$.list[*].n"), ["p", "q"]);
+  assert.deepEqual(at("$.a.*"), ["x", "y", "z"]);
+  assert.deepEqual(at("$.é"), ["u"]);
+  assert.deepEqual(at("$.list.length"), []);
+  assert.deepEqual(at("$.constructor.name"), []);
+  for (const path of ["a.b", "$..b", "$.a[?(@.b)]", "$.a.", "$[1:2]", ""]) {
+    assert.throws(() => compile("i", path), /index "i"/);
+  }
+  assert.throws(() => select(compile("i", "$.l"), { l: Array(101).fill("x") }), /more than 100/);
+  assert.throws(() => select(compile("i", "$.l"), { l: "x".repeat(2_000) }), /longer/);
+});
+
+Deno.test("console lines are kept apart by instance and stream, within bounds", () => {
+  const log = new Log();
+  log.add(1, "stdout", "a\nb\n");
+  log.add(0, "stderr", "\n");
+  log.add(1, "stdout", "\ud800" + "x".repeat(20_000));
+  for (let i = 0; i < 2_000; i++) log.add(2, "stdout", "y");
+  const frames = log.take();
+  assert.deepEqual(frames.map(({ a, stream, dropped }) => [a, stream, dropped]), [
+    [1, "stdout", undefined],
+    [undefined, "stderr", undefined],
+    [2, "stdout", 1_000],
+  ]);
+  assert.deepEqual(frames[0]!.lines.slice(0, 2), ["a", "b"]);
+  assert.equal(frames[0]!.lines[2]!.length, 4_000);
+  assert.equal(frames[0]!.lines[2]![0], "\ufffd");
+  assert.deepEqual(frames[1]!.lines, [""]);
+  assert(log.isEmpty);
+});
+
+Deno.test("the least recently used idle activation is forgotten when memory is full", () => {
+  const closed: number[] = [];
+  const fake = (a: number, idle = true) =>
+    ({ a, bytes: () => 10, isIdle: () => idle, close: () => void closed.push(a) }) as unknown as Activation;
+  const live = new Activations(30);
+  const [one, two, busy, four] = [fake(1), fake(2), fake(3, false), fake(4)] as const;
+  live.keep(busy);
+  live.keep(one);
+  live.keep(two);
+  live.keep(one); // used again
+  live.keep(four);
+  assert.deepEqual(closed, [2]);
+  live.keep(fake(5));
+  live.keep(fake(6));
+  assert.deepEqual(closed, [2, 1, 4]);
+  assert.equal(live.get(3), busy);
+  live.close(3);
+  live.keep(fake(7));
+  assert.deepEqual(closed, [2, 1, 4, 3]);
+});
+
+Deno.test("a failed import is explained without the sandbox's names", () => {
+  const told = (message: string) => explain(new TypeError(message));
+  const dist = 'Requires read access to "/srv/js/dist/5/';
+  assert.deepEqual(told(`${dist}not-available/node%3Afs.js", run again with the --allow-read flag`), {
+    message: 'the module "node:fs" is not available to machine code',
+    missingExport: false,
+  });
+  assert.deepEqual(
+    told(`${dist}other-major/xstate%2Flib%2Futils.js", run again with the --allow-read flag`),
+    {
+      message: 'this version of XState has no module "xstate/lib/utils"',
+      missingExport: true,
+    },
+  );
+  assert.equal(
+    told('Import "xstate/lib/x" not a dependency and not in import map from "blob:null/1-2"').missingExport,
+    true,
+  );
+  assert.equal(
+    told("The requested module 'xstate' does not provide an export named 'interpret' at blob:null/0a-1:1:9")
+      .missingExport,
+    true,
+  );
+  assert.match(
+    told("npm specifiers were requested; but --no-npm is specified").message,
+    /bundle all dependencies/,
+  );
+  assert.doesNotMatch(
+    told('Import "left-pad" not a dependency and not in import map from "blob:null/1"').message,
+    /blob/,
+  );
+});
