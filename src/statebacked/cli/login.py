@@ -144,9 +144,9 @@ def _write_legacy(options: Globals, folder: Path | None) -> None:
     write_default_org(around, credentials.org)
     note(f"Wrote {around.smply_folder / 'credentials'} for npm's smply, org {credentials.org}.")
     note(
-        "It has no setting for the server's address: name it in every call. As npm installs it today it wants\n"
-        "TypeScript 5 beside it (npm install --global smply typescript@5) and a WebSocket: Node 22, or Node 20\n"
-        "with NODE_OPTIONS=--experimental-websocket. Then:"
+        "It has no setting for the server's address: name it in every call. As npm installs it today\n"
+        "it wants TypeScript 5 beside it (npm install --global smply typescript@5) and a WebSocket:\n"
+        "Node 22, or Node 20 with NODE_OPTIONS=--experimental-websocket. Then:"
     )
     print(f"smply --api-url {credentials.url} machines list")
 
