@@ -240,7 +240,7 @@ def _reject_row(
     if rejection.retry_at is not None:
         out.append(Arm((_due_again(a, envelope, rejection.retry_at),)))
     else:
-        a = replace(a, timers=tuple(t for t in a.timers if t.key != rejection.cause.key))
+        a = mailbox.without_row(a, rejection.cause)
     return a, replace(_row_commit(a), rejected=rejection)
 
 
@@ -300,13 +300,10 @@ def _cause_gone(a: Activation, out: list[Command]) -> Activation:
     of the truth, so it is closed."""
     phase = a.phase
     assert isinstance(phase, Stepping), "only a step consumes rows"
-    gone = phase.envelopes[0].cause
-    a = replace(
-        a,
-        timers=tuple(t for t in a.timers if gone is None or t.key != gone.key),
-        mailbox=(*phase.envelopes[1:], *a.mailbox),
-        phase=SETTLED,
-    )
+    cause = phase.envelopes[0].cause
+    assert cause is not None, "only a step that consumes a row can find it gone"
+    a = mailbox.without_row(a, cause)
+    a = replace(a, mailbox=(*phase.envelopes[1:], *a.mailbox), phase=SETTLED)
     return _abandon_copy(a, out)
 
 

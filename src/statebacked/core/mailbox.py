@@ -47,6 +47,13 @@ def sent_envelope(sent: Sent, number: ActivationNumber) -> Envelope:
     )
 
 
+def without_row(a: Activation, cause: Cause) -> Activation:
+    """The row is gone. A message may have the key of a timer: they are rows of different tables."""
+    if cause.table == "message":
+        return a
+    return replace(a, timers=tuple(t for t in a.timers if t.key != cause.key))
+
+
 def accept(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
     """Put an arriving envelope at the end of the mailbox, unless it is stale, known or too much."""
     match envelope.source:

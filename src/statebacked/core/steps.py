@@ -76,7 +76,7 @@ def apply(a: Activation, envelope: Envelope, step: Step, now: Now, draft: Draft)
     a = end_service(a, envelope, draft)
     if envelope.cause is not None:
         draft.consumed.append(envelope.cause)
-        a = replace(a, timers=tuple(t for t in a.timers if t.key != envelope.cause.key))
+        a = mailbox.without_row(a, envelope.cause)
     if not step.changed:
         return mailbox.purge(a) if envelope.ends_service else a
     seq = Seq(a.seq + 1)
