@@ -62,56 +62,29 @@ async def open_server(
     """A server from its first durable byte to its last socket. Leaving it is the graceful stop: stop
     accepting, let steps commit, answer everyone with the durable state, close sockets last.
 
-    Raises OSError for an address that is taken and MasterKeyRefused.
+    Raises OSError for an address that is taken, MasterKeyRefused and SchemaRefused.
     """
     listener = _listen(settings)
     url = settings.public_url or _url_of(listener)
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    clock, ids = SystemClock(), RandomIds()
     async with AsyncExitStack() as stack:
         store = await SqliteStore.open(settings.data / DATABASE)
         stack.push_async_callback(store.aclose)
         keyring = await _keyring(settings, store)
-        epoch = await store.acquire(f"{socket.gethostname()}:{os.getpid()}")
         admin = await ensure_admin(
             settings.data,
             url,
             catalogue=store,
             keyring=keyring,
-            clock=clock,
-            ids=ids,
+            clock=SystemClock(),
+            ids=RandomIds(),
             random_bytes=secrets.token_bytes,
         )
         pool = _pool(settings, store, machine_log)
         stack.push_async_callback(pool.aclose)
-        policy = Policy(settle_ms=settings.settle_ms, compute_ms=settings.step_ms + STEP_GRACE_MS)
-        engine = Engine(
-            store=store,
-            catalogue=store,
-            machines=pool,
-            clock=clock,
-            ids=ids,
-            policy=policy,
-            epoch=epoch,
-        )
+        engine = await _engine(settings, store, pool)
         stack.push_async_callback(engine.aclose)
-        application = build_application(
-            ApiParts(
-                engine=engine,
-                store=store,
-                catalogue=store,
-                machines=pool,
-                keyring=keyring,
-                clock=clock,
-                ids=ids,
-                random_bytes=secrets.token_bytes,
-                settings=ApiSettings(
-                    public_url=settings.public_url,
-                    bound_to_loopback=settings.host.startswith(LOOPBACK),
-                    expose_machine_texts=expose_machine_texts,
-                ),
-            )
-        )
+        application = _application(settings, engine, store, pool, keyring, expose_machine_texts)
         await engine.start()
         http = _Http(_http_config(application))
         serving = asyncio.create_task(http.serve(sockets=[listener]))
@@ -119,6 +92,45 @@ async def open_server(
         await http.until_listening()
         pool.prewarm()
         yield Server(settings, url, admin)
+
+
+async def _engine(settings: Settings, store: SqliteStore, pool: Pool) -> Engine:
+    """The owner of every instance from now on: whoever had the store before is fenced."""
+    return Engine(
+        store=store,
+        catalogue=store,
+        machines=pool,
+        clock=SystemClock(),
+        ids=RandomIds(),
+        policy=Policy(settle_ms=settings.settle_ms, compute_ms=settings.step_ms + STEP_GRACE_MS),
+        epoch=await store.acquire(f"{socket.gethostname()}:{os.getpid()}"),
+    )
+
+
+def _application(
+    settings: Settings,
+    engine: Engine,
+    store: SqliteStore,
+    pool: Pool,
+    keyring: Keyring,
+    expose_machine_texts: bool,
+) -> Application:
+    parts = ApiParts(
+        engine=engine,
+        store=store,
+        catalogue=store,
+        machines=pool,
+        keyring=keyring,
+        clock=SystemClock(),
+        ids=RandomIds(),
+        random_bytes=secrets.token_bytes,
+        settings=ApiSettings(
+            public_url=settings.public_url,
+            bound_to_loopback=settings.host.startswith(LOOPBACK),
+            expose_machine_texts=expose_machine_texts,
+        ),
+    )
+    return build_application(parts)
 
 
 async def _stop(
