@@ -1,0 +1,30 @@
+"""Runs the laws on every store."""
+
+import pytest
+
+from tests.store.conformance import CauseLaws, CommitLaws, RaceLaws
+from tests.store.conformance_catalogue import MachineLaws, OrgLaws
+from tests.store.conformance_rows import ListLaws, TimerLaws
+
+pytestmark = pytest.mark.anyio
+
+
+class TestCommit(CommitLaws): ...
+
+
+class TestRace(RaceLaws): ...
+
+
+class TestCause(CauseLaws): ...
+
+
+class TestTimer(TimerLaws): ...
+
+
+class TestList(ListLaws): ...
+
+
+class TestOrg(OrgLaws): ...
+
+
+class TestMachine(MachineLaws): ...
