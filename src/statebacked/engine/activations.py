@@ -39,7 +39,7 @@ class MailboxBusy(Exception):
 
 
 class Activations:
-    """`on_fenced` is called when another owner has taken the store: from then on everything is unavailable."""
+    """`on_fenced` is called when another owner has taken the store: then everything is unavailable."""
 
     def __init__(self, parts: Parts, codes: Codes, epoch: Epoch, on_fenced: Callable[[], None]) -> None:
         self.alarms = Alarms(parts.store, parts.clock, self._deliver_timer)

@@ -55,10 +55,10 @@ class Alarms:
         while True:
             self._changed.clear()
             now = self._clock.now().wall
-            if self._must_scan or now >= self._horizon or self._horizon > now + 2 * WINDOW_MS:
-                if not await self._scan(now):
-                    await self._sleep(RETRY_MS)
-                    continue
+            is_stale = self._must_scan or now >= self._horizon or self._horizon > now + 2 * WINDOW_MS
+            if is_stale and not await self._scan(now):
+                await self._sleep(RETRY_MS)
+                continue
             await self._deliver_due()
             await self._sleep(self._pause_ms())
 

@@ -37,7 +37,8 @@ class Engine:
     ) -> None:
         self._store = store
         self._machines = machines
-        self._ids = ids
+        self._run = ids.new("evt")
+        self._envelopes = 0
         self._is_fenced = False
         self._callers = Callers()
         self._codes = Codes(catalogue)
@@ -62,7 +63,7 @@ class Engine:
         for key in await self._store.undelivered(UNDELIVERED_MAX):
             await self._activations.find(key)
 
-    def is_usable(self) -> bool:
+    def usable(self) -> bool:
         return self._activations.is_open and not self._is_fenced
 
     async def drain(self, patience_ms: int) -> None:
@@ -124,9 +125,10 @@ class Engine:
         return await answer
 
     def _envelope(self, payload: Initialize | External, auth: Json) -> Envelope:
-        return Envelope(
-            id=EnvelopeId(self._ids.new("evt")), payload=payload, source="client", auth=auth, wants_reply=True
-        )
+        """Its id: unique to this process by a random start, then counted, since chance is a system call."""
+        self._envelopes += 1
+        id = EnvelopeId(f"{self._run}.{self._envelopes}")
+        return Envelope(id=id, payload=payload, source="client", auth=auth, wants_reply=True)
 
     # --- reading -----------------------------------------------------------------------------------
 
