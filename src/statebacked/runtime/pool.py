@@ -54,8 +54,8 @@ class Counters(NamedTuple):
 
 
 class Pool:
-    """Needs how to load a version's code (KeyError: there is none) and its (index, path) pairs, and whom to give
-    each line that machine code writes.
+    """Needs how to load a version's code (KeyError: none) and its (index, path) pairs, and whom to give each
+    line that machine code writes.
 
     Made on the event loop of a thread that lives as long as the server.
     """
@@ -107,6 +107,7 @@ class Pool:
             await asyncio.wait(self._leaving)
         if self._folder is not None:
             self._folder.rmdir()
+            self._folder = None
 
     def counters(self) -> Counters:
         return Counters(len(self._workers), sum(worker.measure() for worker in self._workers))

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, cast
 
@@ -25,6 +25,7 @@ _PIPES_GRACE_S: Final = 0.2  # how long a dead process's pipes may stay open (a 
 
 # A folder that nobody, not even root, can create: Deno then keeps its caches in memory and leaves nothing.
 _NOWHERE: Final = "/proc/statebacked"
+ENVIRON: Final = {"NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1", "DENO_DIR": _NOWHERE, "HOME": _NOWHERE}
 
 _V8_FLAGS: Final = (
     f"--max-old-space-size={limits.WORKER_HEAP_MB},--min-semi-space-size=8,--max-semi-space-size=16"
@@ -33,12 +34,13 @@ _V8_FLAGS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """How a worker process is started: `deno` the binary, `dist` the folder of built workers (one a major),
-    `uid` the user that it runs as when the server is root (-1: the server's own)."""
+    """How a worker process is started: the binary, the folder of built workers (one a major), the user that
+    it runs as when the server is root (-1: the server's own), its environment."""
 
     deno: str
     dist: Path
     uid: int = -1
+    environ: Mapping[str, str] = field(default_factory=lambda: ENVIRON)
 
     def majors(self) -> list[int]:
         """The majors of xstate that a worker is built for, ascending."""
@@ -54,11 +56,16 @@ class Sandbox:
 
 
 def find_sandbox(environ: Mapping[str, str]) -> Sandbox:
-    """The sandbox of this installation. STATEBACKED_DENO names another binary; it keeps the server's user."""
+    """The sandbox of this installation.
+
+    STATEBACKED_DENO names another binary: a wrapper for tests or debugging, so it keeps the server's user and
+    gets the server's environment, but for what is ours.
+    """
     dist = Path(__file__).resolve().parent / "js" / "dist"
     named = environ.get("STATEBACKED_DENO")
     if named is not None:
-        return Sandbox(deno=os.path.abspath(named), dist=dist)
+        others = {name: value for name, value in environ.items() if not name.startswith("STATEBACKED_")}
+        return Sandbox(deno=os.path.abspath(named), dist=dist, environ={**others, **ENVIRON})
     return Sandbox(deno=str(find_deno_bin()), dist=dist, uid=_NOBODY if os.geteuid() == 0 else -1)
 
 
@@ -188,7 +195,7 @@ async def start_process(sandbox: Sandbox, major: int, folder: Path, listener: Li
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=str(folder),
-        env={"NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1", "DENO_DIR": _NOWHERE, "HOME": _NOWHERE},
+        env=sandbox.environ,
     )
     return process
 

@@ -1,0 +1,209 @@
+"""A pool with fake or real workers, and activations whose signals are read one by one."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+from statebacked.model.ids import (
+    ActivationNumber,
+    EnvelopeId,
+    InstanceId,
+    InstanceKey,
+    InstanceName,
+    MachineName,
+    OrgId,
+    Seq,
+    VersionId,
+)
+from statebacked.model.values import (
+    Envelope,
+    External,
+    Initialize,
+    Json,
+    Payload,
+    Source,
+    Stepped,
+    WorkerSignal,
+)
+from statebacked.ports import Code, LoadSaved, Saved
+from statebacked.runtime.pool import Pool, PoolPolicy
+from statebacked.runtime.process import Sandbox, find_sandbox
+from statebacked.runtime.worker import Worker
+
+PATIENCE_S = 20.0
+ORG, MACHINE = OrgId("org_1"), MachineName("m")
+T = TypeVar("T")
+
+
+def run(
+    test: Callable[[], Coroutine[Any, Any, None]],
+) -> Callable[[], None]:  # Any: what coroutines are made of
+    """Run an async test on the production event loop."""
+
+    def test_run() -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(60):
+                await test()
+
+        uvloop.run(bounded())
+
+    test_run.__name__, test_run.__doc__ = test.__name__, test.__doc__
+    return test_run
+
+
+class FakeSandbox(Sandbox):
+    """Runs fake_worker.py, for both majors."""
+
+    def majors(self) -> list[int]:
+        return [4, 5]
+
+    def command(self, major: int) -> list[str]:
+        return [sys.executable, "-I", "-S", str(Path(__file__).with_name("fake_worker.py")), str(major)]
+
+
+FAKE = FakeSandbox(deno="", dist=Path("/nowhere"))
+
+# Short enough for tests that wait for it, long enough for a busy machine.
+QUICK = PoolPolicy(step_ms=900, load_ms=900, prewarmed=0, prewarmed_majors=(), back_off_ms=20)
+
+
+@dataclass
+class Log:
+    code: Code
+    key: InstanceKey | None
+    stream: str
+    line: str
+
+
+class Rig:
+    """`bundles` are the code by version; an unknown version is a KeyError."""
+
+    def __init__(self, pool: Pool, bundles: dict[str, bytes], logs: "asyncio.Queue[Log]") -> None:
+        self.pool = pool
+        self.bundles = bundles
+        self.logs = logs
+        self.activations = 0
+
+    def lodger(
+        self, name: str = "i", version: str = "v1", org: OrgId = ORG, xstate: str = "5.99.0"
+    ) -> "Lodger":
+        self.activations += 1
+        return Lodger(self, Code(org, MACHINE, VersionId(version), xstate), name, self.activations)
+
+    def workers(self) -> list[Worker]:
+        return [*self.pool._workers]
+
+    async def restocked(self) -> None:
+        """Wait until the spares that are being started are there."""
+        await asyncio.gather(*self.pool._tasks)
+
+    async def logged(self, line: str) -> Log:
+        """The next log line of that text; those before it are dropped."""
+        while True:
+            async with asyncio.timeout(PATIENCE_S):
+                log = await self.logs.get()
+            if log.line == line:
+                return log
+
+
+class Lodger:
+    """One activation, driven by hand."""
+
+    def __init__(self, rig: Rig, code: Code, name: str, number: int) -> None:
+        self.code = code
+        self.key = InstanceKey(code.org, code.machine, InstanceName(name))
+        self.signals: asyncio.Queue[WorkerSignal] = asyncio.Queue()
+        self.saved: Saved | None = None
+        self.loads = 0
+        self.n = 0
+        self.number = ActivationNumber(number)
+        instance = InstanceId(f"ins_{name}")
+        self.attached = rig.pool.attach(code, self.key, instance, self.number, self.signals.put_nowait)
+
+    @property
+    def seq(self) -> Seq:
+        return Seq(0) if self.saved is None else self.saved.seq
+
+    async def load(self) -> Saved:
+        self.loads += 1
+        assert self.saved is not None
+        return self.saved
+
+    def compute(self, *types: str, losses: int = 0, load: LoadSaved | None = None) -> None:
+        """Ask for the steps of events of these types ("init": creation)."""
+        self.n += 1
+        envelopes = [envelope(type, losses=losses) for type in types]
+        self.attached.compute(self.n, self.seq, envelopes, load or self.load)
+
+    async def heard(self) -> WorkerSignal:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.signals.get()
+
+    async def hear(self, kind: type[T]) -> T:
+        signal = await self.heard()
+        assert isinstance(signal, kind), signal
+        return signal
+
+    async def step(self, *types: str, losses: int = 0) -> Any:  # Any: a context, looked into freely
+        """Compute, take the steps as durable, perform; the context after them."""
+        self.compute(*types, losses=losses)
+        return self.commit(await self.hear(Stepped))
+
+    def commit(self, stepped: Stepped) -> Any:  # Any: as above
+        for step in stepped.steps:
+            if step.changed:
+                assert step.context is not None
+                self.saved = Saved(Seq(self.seq + 1), step.snapshot, step.context)
+        assert self.saved is not None
+        return json.loads(self.saved.context)
+
+
+def envelope(type: str, *, losses: int = 0, source: Source = "client", auth: Json | None = None) -> Envelope:
+    event: dict[str, object] = {"type": type}
+    payload: Payload = Initialize(None) if type == "init" else External(Json(json.dumps(event).encode()))
+    return Envelope(id=EnvelopeId("e"), payload=payload, source=source, auth=auth, losses=losses)
+
+
+@asynccontextmanager
+async def rig(
+    bundles: dict[str, bytes] | None = None, *, policy: PoolPolicy = QUICK, sandbox: Sandbox = FAKE
+) -> AsyncIterator[Rig]:
+    """A pool; at its end no process of it is left."""
+    known = {"v1": b"{}", "v2": b"{}"} if bundles is None else bundles
+    logs: asyncio.Queue[Log] = asyncio.Queue()
+
+    async def load_bundle(version: VersionId) -> bytes:
+        return known[version]
+
+    async def load_selectors(code: Code) -> list[tuple[str, str]]:
+        return [("by-user", "$.user")]
+
+    pool = Pool(
+        sandbox, policy, load_bundle, lambda *of: logs.put_nowait(Log(*of)), load_selectors=load_selectors
+    )
+    try:
+        yield Rig(pool, known, logs)
+    finally:
+        pids = pool.pids()
+        await pool.aclose()
+        assert not any(is_running(pid) for pid in pids)
+
+
+def real_sandbox() -> Sandbox:
+    return find_sandbox({})
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
