@@ -45,7 +45,19 @@ class RealServer:
 
     def smply(self, *arguments: str, cwd: Path | None = None) -> str:
         """What the command prints; fails the test when it fails."""
-        done = subprocess.run(
+        done = self._run_smply(arguments, cwd)
+        assert done.returncode == 0, f"smply {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def failing_smply(self, *arguments: str, cwd: Path | None = None) -> str:
+        """What the command complains of; fails the test when it succeeds."""
+        done = self._run_smply(arguments, cwd)
+        assert done.returncode == 1, f"smply {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        assert done.stdout == ""
+        return done.stderr
+
+    def _run_smply(self, arguments: Sequence[str], cwd: Path | None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [str(BIN / "smply"), *arguments],
             env=self.environment(),
             cwd=cwd,
@@ -53,8 +65,6 @@ class RealServer:
             text=True,
             timeout=120,
         )
-        assert done.returncode == 0, f"smply {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
 
     def node(self, script: str, environment: Mapping[str, str] | None = None) -> str:
         """Run a script of this folder; fails the test when it fails."""
