@@ -24,7 +24,7 @@ AUDIENCE = "https://api.statebacked.dev/"
 
 
 class Asker:
-    """One client of a server: the admin of `admin.json`, on behalf of `act` if given, or whom `token` names."""
+    """One client of a server: its admin, on behalf of `act` if that is given, or whoever `token` is for."""
 
     def __init__(self, server: RealServer, *, act: Json | None = None, token: str | None = None) -> None:
         self.server = server
