@@ -17,6 +17,7 @@ from statebacked.auth.sessions import create_session
 from statebacked.model.ids import Instant, KeyId, MachineName, OrgId, UserId, VersionId
 from statebacked.model.machine import Machine, Org, Role, Version
 from statebacked.ports import Machines, Store
+from tests.api import contract
 from tests.api.doubles import CountedBytes, CountedIds, FakeEngine, FakeMachines, HandClock, MemoryCatalogue
 from tests.api.doubles import keyring as make_keyring
 
@@ -132,5 +133,8 @@ class ApiServer:
         if token is not None:
             named["authorization"] = f"Bearer {token}"
         transport = httpx.ASGITransport(app=self.app, client=("127.0.0.1", 50_000))
-        async with httpx.AsyncClient(transport=transport, base_url=BASE_URL, headers=named) as client:
+        hooks = {"response": [contract.check]}
+        async with httpx.AsyncClient(
+            transport=transport, base_url=BASE_URL, headers=named, event_hooks=hooks
+        ) as client:
             yield client
