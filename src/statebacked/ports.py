@@ -191,7 +191,7 @@ class Attached(Protocol):
 
     def compute(self, number: int, seq: Seq, envelopes: Sequence[Envelope], load: LoadSaved) -> None:
         """Authorise and compute on the state of `seq` (0: not yet created). Answer: Stepped or Refused.
-        `load` is called when the worker lacks that state; if it fails the activation hears WorkerLost."""
+        `load` is called when the worker lacks that state; if it fails the answer is Refused `unavailable`."""
 
     def perform(self, seq: Seq) -> None:
         """seq is durable: run its effects. Answer: Performed."""

@@ -252,9 +252,10 @@ class Activation:
         except Exception:
             logger.exception("saved state fails to load", instance=self.instance, seq=compute.seq)
             if self._compute is compute:
-                self._loading = None
-                self.close()
-                self._deliver(WorkerLost())
+                self._compute = self._loading = None
+                self._rest()
+                reason = "the stored state cannot be read; try again"
+                self._deliver(Refused(compute.number, "unavailable", reason))
             return
         if self._compute is compute:
             self._loading = None
