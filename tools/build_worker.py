@@ -110,10 +110,11 @@ def _files5(package: Path) -> dict[str, Path]:
 
 
 def _builtin_modules(deno: str) -> list[str]:
+    """Deno also resolves names that it does not list, so its binary is searched for more."""
     code = "import { builtinModules } from 'node:module'; console.log(JSON.stringify(builtinModules))"
-    names: list[str] = json.loads(_run(deno, "eval", "--no-config", "--no-lock", code))
-    bare = {name.removeprefix("node:") for name in names}
-    return sorted(bare | {"sea", "sqlite", "test", "test/reporters", "wasi", "trace_events"})
+    listed: list[str] = json.loads(_run(deno, "eval", "--no-config", "--no-lock", code))
+    held = re.findall(rb"node:([A-Za-z_][A-Za-z0-9_/]{1,40})", Path(deno).read_bytes())
+    return sorted({name.removeprefix("node:") for name in listed} | {name.decode() for name in held})
 
 
 def _entry(file: Path) -> str:
@@ -163,12 +164,12 @@ def _import_map(library: Library, other: Library, builtins: list[str]) -> dict[s
     imports: dict[str, str] = {}
     for subpath in other.files:
         for name in _names(other, subpath):
-            imports[name] = f"./other-major/{quote(name, safe='')}.js"
+            imports[name] = f"./other-major/{quote(name)}.js"
     for subpath, file in library.files.items():
         for name in _names(library, subpath):
             imports[name] = f"./{_entry(file)}"
-    for name in builtins:
-        imports[name] = imports[f"node:{name}"] = f"./not-available/{quote(name, safe='')}.js"
+    for name in (*builtins, *(f"node:{name}" for name in builtins)):
+        imports[name] = f"./not-available/{quote(name)}.js"
     return {"imports": imports, "scopes": {"./": {ASYNC_HOOKS: ASYNC_HOOKS}}}
 
 

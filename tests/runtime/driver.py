@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -95,7 +96,8 @@ class WorkerProcess:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert pipe is not None
-            pipe.close()
+            with suppress(BrokenPipeError):
+                pipe.close()
         self._home.cleanup()
 
     # --- frames
@@ -105,8 +107,15 @@ class WorkerProcess:
 
     def write(self, data: bytes) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(data)
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise AssertionError(f"the worker is gone: {self._said()}") from error
+
+    def _said(self) -> str:
+        assert self._process.stderr is not None
+        return self._process.stderr.read().decode()
 
     def receive(self, *types: str) -> Frame:
         """The next frame of one of the types. What services send meanwhile is kept for later."""
@@ -150,8 +159,7 @@ class WorkerProcess:
         assert readable, "the worker gave no answer"
         data = os.read(fd, 1 << 20)
         if not data:
-            assert self._process.stderr is not None
-            raise AssertionError(f"the worker is gone: {self._process.stderr.read().decode()}")
+            raise AssertionError(f"the worker is gone: {self._said()}")
         self._bytes += data
 
     def log_lines(self, a: int | None = None) -> list[str]:

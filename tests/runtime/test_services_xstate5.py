@@ -302,6 +302,26 @@ def test_inline_logic_works(worker5: WorkerProcess) -> None:
     assert worker5.log_lines(1) == ["inline up"]
 
 
+def test_children_without_an_id_are_services_of_their_own(worker5: WorkerProcess) -> None:
+    instance = created(
+        worker5,
+        """createMachine({ context: { n: 0 }, on: { bad: { actions: assign(() => { throw new Error("no") }) },
+          go: { actions: [1, 2].map((i) => spawnChild(fromCallback(({ sendBack }) => {
+            console.log("up", i); setTimeout(() => sendBack({ type: "hi" }), 1);
+            return () => console.log("down", i) }))) },
+          hi: { actions: assign({ n: ({ context }) => context.n + 1 }) } } });""",
+    )
+    starts = step(instance.send("go")).header["starts"]
+    assert len(set(starts)) == 2
+    assert isinstance(instance.send("bad"), Refusal)
+    for _ in range(2):
+        assert instance.hear() == {"type": "hi"}
+        step(instance.deliver())
+    assert instance.context == {"n": 2}
+    instance.stop(*sorted(instance.services))
+    assert worker5.log_lines(1) == ["up 1", "up 2", "down 1", "down 2"]
+
+
 def test_a_send_to_a_lost_child_is_the_same_from_cache_and_store(worker5: WorkerProcess) -> None:
     instance = created(worker5, SPAWN)
     step(instance.send("action"))

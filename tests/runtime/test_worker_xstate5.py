@@ -272,7 +272,7 @@ def test_emit_reaches_those_who_listen(worker5: WorkerProcess) -> None:
     instance = created(
         worker5,
         """createMachine({ on: { go: { actions: emit({ type: "hello", n: 1 }) },
-          listen: { actions: ({ self }) => self.on("hello", (event) => console.log("heard", event.n)) } } });""",
+          listen: { actions: ({ self }) => self.on("hello", ({ n }) => console.log("heard", n)) } } });""",
     )
     assert not step(instance.send("go")).header["effects"]
     step(instance.send("listen"))

@@ -96,12 +96,12 @@ Deno.test("the least recently used idle activation is forgotten when memory is f
 Deno.test("a failed import is explained without the sandbox's names", () => {
   const told = (message: string) => explain(new TypeError(message));
   const dist = 'Requires read access to "/srv/js/dist/5/';
-  assert.deepEqual(told(`${dist}not-available/node%3Afs.js", run again with the --allow-read flag`), {
+  assert.deepEqual(told(`${dist}not-available/node:fs.js", run again with the --allow-read flag`), {
     message: 'the module "node:fs" is not available to machine code',
     missingExport: false,
   });
   assert.deepEqual(
-    told(`${dist}other-major/xstate%2Flib%2Futils.js", run again with the --allow-read flag`),
+    told(`${dist}other-major/xstate/lib/utils.js", run again with the --allow-read flag`),
     {
       message: 'this version of XState has no module "xstate/lib/utils"',
       missingExport: true,

@@ -24,8 +24,16 @@ export async function boot(library: Library): Promise<never> {
     within: (owner, run) => owners.run(owner, run),
     owner: () => owners.getStore(),
     importBundle: importer(),
+    fatal: natives.fatal,
   };
-  const worker = new Worker(host, library);
+  try {
+    return await serve(natives, new Worker(host, library), writer);
+  } catch (thrown) {
+    return natives.fatal(thrown);
+  }
+}
+
+async function serve(natives: Natives, worker: Worker, writer: Writer): Promise<never> {
   const decoder = new Decoder();
   const buffer = new Uint8Array(READ_BYTES);
   for (;;) {
@@ -70,8 +78,12 @@ class Writer {
   }
 
   log(a: number, stream: "stdout" | "stderr", text: string): void {
-    this.#log.add(a, stream, text);
-    this.#due();
+    try {
+      this.#log.add(a, stream, text);
+      this.#due();
+    } catch (thrown) {
+      this.#natives!.fatal(thrown); // not an error of whoever speaks
+    }
   }
 
   flush(): void {
@@ -90,7 +102,11 @@ class Writer {
     const later = this.#later;
     later(() => {
       this.#isDue = false;
-      this.flush();
+      try {
+        this.flush();
+      } catch (thrown) {
+        this.#natives!.fatal(thrown);
+      }
     });
   }
 }

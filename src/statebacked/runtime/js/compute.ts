@@ -76,7 +76,7 @@ export class Job {
       this.worker.within(this.on, () => {
         if (this.#decide(prepared, allowed)) this.run();
       });
-    });
+    }).catch((thrown) => this.worker.fatal(thrown));
   }
 
   #prepare(item: Item): Prepared {

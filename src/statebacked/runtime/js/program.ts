@@ -56,14 +56,14 @@ export interface Unloadable {
 const MISSING_EXPORT = /requested module '(?:npm:)?xstate[^']*' does not provide an export named/;
 const UNMAPPED = /^Import "([^"]*)" not a dependency/;
 const DENIED = /^Requires \w+ access to "([^"]*)"/;
-const FOLDER = /\/(not-available|other-major)\/([^"/]+)\.js$/;
+const FOLDER = /\/(not-available|other-major)\/(.+)\.js$/;
 
 /** What went wrong with the import of a bundle, without the names that the sandbox has for things. */
 export function explain(thrown: unknown): Unloadable {
   const text = messageOf(thrown);
   const denied = DENIED.exec(text)?.[1];
   const folder = FOLDER.exec(denied ?? "");
-  if (folder !== null) return ofFolder(folder[1]!, decodeURIComponent(folder[2]!));
+  if (folder !== null) return ofFolder(folder[1]!, folder[2]!);
   const unmapped = UNMAPPED.exec(text)?.[1];
   if (unmapped?.replace("npm:", "").startsWith("xstate")) return ofFolder("other-major", unmapped);
   if (denied !== undefined || unmapped !== undefined || /--no-(npm|remote)/.test(text)) {

@@ -7,6 +7,8 @@ export interface Natives {
   read(buffer: Uint8Array): Promise<number | null>;
   write(bytes: Uint8Array): void;
   exit(): never;
+  /** The worker itself is broken (user code may have broken what it stands on): die visibly, never hang. */
+  fatal(thrown: unknown): never;
 }
 
 export type Print = (stream: "stdout" | "stderr", text: string) => void;
@@ -55,7 +57,9 @@ export function closeSandbox(print: Print): Natives {
 }
 
 function takeNatives(): Natives {
-  const { stdin, stdout, exit } = Deno;
+  const { stdin, stdout, stderr, exit } = Deno;
+  const encoder = new TextEncoder();
+  const encode = encoder.encode.bind(encoder);
   return {
     read: (buffer) => stdin.read(buffer),
     write(bytes) {
@@ -63,6 +67,10 @@ function takeNatives(): Natives {
       while (at < bytes.length) at += stdout.writeSync(at === 0 ? bytes : bytes.subarray(at));
     },
     exit: () => exit(0),
+    fatal(thrown) {
+      stderr.writeSync(encode(`the worker failed: ${thrown instanceof Error ? thrown.stack : thrown}\n`));
+      return exit(70);
+    },
   };
 }
 

@@ -37,6 +37,8 @@ export interface Host {
   within<T>(owner: Owner, run: () => T): T;
   owner(): Owner | undefined;
   importBundle(source: string): Promise<Exports>;
+  /** The worker itself is broken. */
+  fatal(thrown: unknown): never;
 }
 
 /** One major of XState, as built into this worker. */
@@ -57,6 +59,7 @@ export interface Services {
   tell(activation: Activation | null, line: string): void;
   keep(activation: Activation): void;
   forget(activation: Activation): void;
+  fatal(thrown: unknown): never;
 }
 
 export class Worker implements Services {
@@ -103,7 +106,7 @@ export class Worker implements Services {
         this.#close(header.a);
         break;
       case "load":
-        void this.#load(frame.sections[0]!, header.selectors ?? []);
+        this.#load(frame.sections[0]!, header.selectors ?? []).catch((thrown) => this.fatal(thrown));
         break;
       case "boot":
         this.#boot(header);
@@ -331,7 +334,7 @@ export class Worker implements Services {
     }
     const answer = (ok: boolean[]): void => this.#post({ t: "readable", n, ok });
     if (verdicts.every((verdict) => typeof verdict === "boolean")) answer(verdicts);
-    else void Promise.all(verdicts).then(answer);
+    else Promise.all(verdicts).then(answer).catch((thrown) => this.fatal(thrown));
   }
 
   /** State and context of an instance that is not here, by way of an instance that is then forgotten. */
@@ -365,6 +368,10 @@ export class Worker implements Services {
   forget(activation: Activation): void {
     this.#activations.close(activation.a);
     if (!activation.isClosed) activation.close();
+  }
+
+  fatal(thrown: unknown): never {
+    return this.#host.fatal(thrown);
   }
 
   #post(header: WorkerHeader): void {

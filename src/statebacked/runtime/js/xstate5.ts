@@ -233,8 +233,9 @@ class Instance5 implements Instance {
     this.#next = null;
     const root = this.#root!;
     const persisted = snapshot as Persisted;
+    const { children } = root._snapshot;
     root._snapshot = this.#revived(persisted, root._actorScope);
-    this.#complete(persisted, context);
+    this.#complete(persisted, context, children);
   }
 
   stop(id: string): void {
@@ -293,14 +294,15 @@ class Instance5 implements Instance {
     if (next.status === "error") throw next.error;
     const starts = new Map<string, Actor5>();
     const stops = new Map<string, Actor5>();
-    const children = next.status === "active" ? next.children : {};
-    for (const [id, actor] of this.#services) if (children[id] !== actor) stops.set(id, actor);
-    for (const id in children) {
-      const actor = children[id];
-      if (actor?._processingStatus === NOT_STARTED) starts.set(id, actor);
+    const { actions, deferred, timers, sends, spawned, stopped } = this.#recorder;
+    const isActive = next.status === "active";
+    for (const actor of isActive ? [...spawned, ...Object.values(next.children)] : []) {
+      if (actor?._processingStatus === NOT_STARTED) starts.set(actor.id, actor);
+    }
+    for (const [id, actor] of this.#services) {
+      if (!isActive || stopped.has(actor) || starts.has(id)) stops.set(id, actor);
     }
     this.#next = { snapshot: next, event, starts, stops };
-    const { actions, deferred, timers, sends } = this.#recorder;
     return {
       changed: true,
       value: next.value,
@@ -326,16 +328,21 @@ class Instance5 implements Instance {
     return restored;
   }
 
-  /** Children and context need the root to exist. */
-  #complete(persisted: Persisted, context: unknown): void {
+  /** Children and context need the root to exist. `held`: the children before, some of them alive. */
+  #complete(persisted: Persisted, context: unknown, held: Snapshot5["children"] = {}): void {
     const snapshot = this.#root!._snapshot;
-    for (const id of persisted.children) snapshot.children[id] = this.#services.get(id) ?? this.#stopped(id);
+    for (const key of persisted.children) {
+      const actor = held[key];
+      const isAlive = actor !== undefined && this.#services.get(actor.id) === actor;
+      snapshot.children[key] = isAlive ? actor : this.#stopped(key);
+    }
     snapshot.context = revive(context, (id) => this.#resolve(id));
   }
 
   #resolve(id: string): Actor5 {
     const root = this.#root!;
-    return root._snapshot.children[id] ?? (id === root.id ? root : this.#stopped(id));
+    return this.#services.get(id) ?? root._snapshot.children[id] ??
+      (id === root.id ? root : this.#stopped(id));
   }
 
   /** Stands for a child that is over: takes every event and does nothing. */

@@ -29,6 +29,9 @@ export class Recorder {
   deferred: Deferred[] = [];
   timers: Timers = [];
   sends: unknown[] = [];
+  /** Children by the actions that spawn and stop them: one without an id shadows another in the snapshot. */
+  spawned: Actor5[] = [];
+  stopped = new Set<Actor5>();
   /** System ids given up while computing, to be given back if the step is refused. */
   #released: [systemId: string, actor: Actor5][] = [];
   /** Send ids of delayed sends to children: those are ephemeral and stay native. */
@@ -49,6 +52,8 @@ export class Recorder {
     this.deferred = [];
     this.timers = [];
     this.sends = [];
+    this.spawned = [];
+    this.stopped = new Set();
     this.#released = [];
   }
 
@@ -86,15 +91,15 @@ export class Recorder {
       case "xstate.cancel":
         this.#cancel(action, (action.params as { sendId: unknown }).sendId);
         break;
+      case "xstate.spawnChild":
+        this.#spawn(action, (action.params as { actorRef?: Actor5 }).actorRef);
+        break;
       case "xstate.stopChild":
-        this.#release(action.params as Actor5 | undefined);
-        defer(action);
+        this.#stop(action, action.params as Actor5 | undefined);
         break;
       case "xstate.emit":
         if (self.eventListeners.size > 0 || this.actions.length > 0) defer(action);
         break;
-      default:
-        defer(action);
     }
   }
 
@@ -130,13 +135,27 @@ export class Recorder {
     else this.timers.push(["cancel", id]);
   }
 
-  /** XState frees the system ids of a stopped child at once, so that its successor may take them. */
-  #release(actor: Actor5 | undefined): void {
+  #spawn(action: Recorded5, actor: Actor5 | undefined): void {
     if (actor === undefined) return;
+    this.spawned.push(actor);
+    defer(action);
+  }
+
+  #stop(action: Recorded5, actor: Actor5 | undefined): void {
+    if (actor === undefined) return;
+    this.stopped.add(actor);
+    this.#release(actor);
+    defer(action);
+  }
+
+  /** XState frees the system ids of a stopped child at once, so that its successor may take them. */
+  #release(actor: Actor5): void {
     if (actor.systemId !== undefined && actor.system.get(actor.systemId) === actor) {
       this.#released.push([actor.systemId, actor]);
     }
-    for (const child of Object.values(actor.getSnapshot()?.children ?? {})) this.#release(child);
+    for (const child of Object.values(actor.getSnapshot()?.children ?? {})) {
+      if (child !== undefined) this.#release(child);
+    }
   }
 }
 
