@@ -34,6 +34,7 @@ from statebacked.model.values import (
     WorkerSignal,
 )
 from statebacked.ports import Code, LoadSaved, Saved
+from statebacked.runtime.crew import Crew
 from statebacked.runtime.pool import Pool, PoolPolicy
 from statebacked.runtime.process import Sandbox, find_sandbox
 from statebacked.runtime.worker import Worker
@@ -104,6 +105,15 @@ class Rig:
     async def restocked(self) -> None:
         """Wait until the spares that are being started are there."""
         await asyncio.gather(*self.pool._tasks)
+
+    def crew(self) -> Crew:
+        """That of the only version in use."""
+        [crew] = self.pool._crews.values()
+        return crew
+
+    async def opened(self) -> None:
+        """Wait until the workers that the version needs now are there, with those who waited in them."""
+        await asyncio.gather(*self.crew()._tasks)
 
     async def logged(self, line: str) -> Log:
         """The next log line of that text; those before it are dropped."""

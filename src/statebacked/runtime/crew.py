@@ -67,6 +67,7 @@ class Crew:
         self._waiting: deque[Entrant] = deque()  # for the shared worker that is being opened
         self._trials: deque[Entrant] = deque()
         self._on_trial: Entrant | None = None
+        self._trials_begun = 0
         self._trial_worker: Worker | None = None
         self._guilty: dict[InstanceId, int] = {}  # and how many computes it has yet to run alone
         self._own: dict[InstanceId, Worker] = {}
@@ -137,12 +138,13 @@ class Crew:
 
     def _begin_trial(self, entrant: Entrant) -> None:
         self._on_trial = entrant
+        self._trials_begun += 1
         entrant.on_rest = self._trial_over
         if self._trial_worker is not None and not self._trial_worker.live:
             entrant.enter(self._trial_worker)
         else:  # whoever lives in the last one keeps it
             self._trial_worker = None
-            self._begin(self._open_trial(entrant))
+            self._begin(self._open_trial(entrant, self._trials_begun))
 
     def _trial_over(self) -> None:
         if self._on_trial is not None:
@@ -171,8 +173,12 @@ class Crew:
             else:
                 entrant.enter(opened)
 
-    async def _open_trial(self, entrant: Entrant) -> None:
+    async def _open_trial(self, entrant: Entrant, number: int) -> None:
         opened = await self._opened()
+        if self._on_trial is None or self._trials_begun != number:  # closed while its worker was opened
+            if isinstance(opened, Worker):
+                opened.retire()
+            return
         if isinstance(opened, TurnedAway):
             if entrant.is_waiting:
                 entrant.turned_away(*opened)
@@ -180,7 +186,7 @@ class Crew:
             return
         opened.is_alone = True
         self._trial_worker = opened
-        if self._on_trial is entrant and entrant.is_waiting:
+        if entrant.is_waiting:
             entrant.enter(opened)
         else:
             self._trial_over()
@@ -191,6 +197,10 @@ class Crew:
             activation.turned_away(*opened)
             return
         opened.is_alone = True
+        other = self._own.get(activation.instance)
+        if other is not None:  # the instance was closed and came again while this one was opened
+            opened.retire()
+            opened = other
         self._own[activation.instance] = opened
         if activation.is_waiting:
             activation.enter(opened)

@@ -78,11 +78,15 @@ class Watchdog:
     def _schedule(self, delay_s: float) -> None:
         self.close()
         self._due = self._loop.time() + delay_s
-        self._timer = self._loop.call_at(self._due, self._look)
+        self._timer = self._loop.call_at(self._due, self._look_now)
 
-    def _look(self) -> None:
+    def _look_now(self) -> None:
         now = self._loop.time()
-        is_late = now - self._due > _LATE_S
+        self.look(now, late_s=now - self._due)
+
+    def look(self, now: float, *, late_s: float) -> None:
+        """Look at all workers, `late_s` after it was due, and plan the next look."""
+        is_late = late_s > _LATE_S
         measures_idle = now - self._idle_measured_at >= _IDLE_S * 0.9
         if measures_idle:
             self._idle_measured_at = now
@@ -97,11 +101,11 @@ class Watchdog:
                 worker.expire_reads(now)
                 self._listen(worker, now, is_late=is_late)
         self._after_look(now)
-        self._is_fast = is_any_active
+        self._is_fast = is_any_active and bool(self._workers)
         if self._workers:
             self._schedule(_ACTIVE_S if is_any_active else _IDLE_S)
         else:
-            self._timer = None
+            self.close()
 
     def _weigh(self, worker: Worker) -> None:
         if worker.measure() > self._policy.resident_mib_max * _MIB:
