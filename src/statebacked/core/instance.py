@@ -165,12 +165,13 @@ def _stepped(
             after = replace(after, waiting=(*after.waiting, Waiting(envelope.id, answer_by)))
     own = tuple(mailbox.own_message(m) for m in draft.messages)
     left = phase.envelopes[len(signal.steps) :]
-    after = replace(after, mailbox=(*own, *left, *after.mailbox), phase=Settling(phase.settle_by))
+    after = replace(after, mailbox=(*left, *after.mailbox)) if left else after
     if signal.steps[-1].has_effects:
         perform_by = Monotonic(now.mono + policy.compute_ms)
-        performing = Performing(after.seq, perform_by, phase.settle_by, len(own))
-        after = replace(after, phase=performing)
+        after = replace(after, phase=Performing(after.seq, perform_by, phase.settle_by, own))
         out.append(Perform(after.seq))
+    else:
+        after = replace(mailbox.put_first(after, own), phase=Settling(phase.settle_by))
     if draft.head is not None:
         out.append(Publish(draft.head.view))
     if draft.timers_set:
@@ -179,18 +180,17 @@ def _stepped(
 
 
 def _performed(a: Activation, signal: Performed) -> Activation:
-    """What was sent while performing goes to the front, in the order of sending."""
+    """What was sent while performing comes next, in the order of sending."""
     phase = a.phase
     if not isinstance(phase, Performing) or phase.seq != signal.seq:
         return a
-    own, rest = a.mailbox[: phase.sends], a.mailbox[phase.sends :]
     sent = [
         (s.after, mailbox.sent_envelope(s, a.number))
         for s in signal.sent
         if s.service is None or s.service in a.services
     ]
-    front = mailbox.merge_sent(own, sent) if sent else own
-    return replace(a, mailbox=(*front, *rest), phase=Settling(phase.settle_by))
+    front = mailbox.merge_sent(phase.own, sent) if sent else phase.own
+    return replace(mailbox.put_first(a, front), phase=Settling(phase.settle_by))
 
 
 def _refused(
@@ -278,10 +278,9 @@ def _worker_lost(
 ) -> tuple[Activation, Commit | None]:
     """Every service is lost. What was being computed comes once more behind the errors, in a new worker."""
     phase = a.phase
-    a = _answer_all(mailbox.without_worker(a, *LOST), out)
+    a = replace(_answer_all(mailbox.without_worker(a, *LOST), out), phase=SETTLED)
     if not isinstance(phase, Stepping):
-        return replace(a, phase=SETTLED), None
-    a = replace(a, phase=SETTLED)
+        return a, None
     first, left = phase.envelopes[0], phase.envelopes[1:]
     if isinstance(first.payload, Internal):
         return a, None  # only the worker held it; a service that it ended is owed its error like the others
@@ -303,7 +302,7 @@ def _cause_gone(a: Activation, out: list[Command]) -> Activation:
     cause = phase.envelopes[0].cause
     assert cause is not None, "only a step that consumes a row can find it gone"
     a = mailbox.without_row(a, cause)
-    a = replace(a, mailbox=(*phase.envelopes[1:], *a.mailbox), phase=SETTLED)
+    a = replace(a, mailbox=(*phase.envelopes[1:], *a.mailbox))
     return _abandon_copy(a, out)
 
 
@@ -311,14 +310,13 @@ def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[
     phase = a.phase
     match phase:
         case Stepping() if now.mono >= phase.compute_by:
-            back = replace(a, phase=SETTLED, mailbox=(*phase.envelopes[1:], *a.mailbox))
-            back = _abandon_copy(back, out)
+            back = _abandon_copy(replace(a, mailbox=(*phase.envelopes[1:], *a.mailbox)), out)
             if isinstance(phase.envelopes[0].payload, Internal):
                 return back, None
             reason = "the machine did not answer in time"
             return _reject(back, phase.envelopes[0], "machine-timeout", reason, now, policy, out)
         case Performing() if now.mono >= phase.perform_by:
-            return _abandon_copy(replace(a, phase=SETTLED), out), None
+            return _abandon_copy(a, out), None
         case Stepping() | Settling() if any(w.answer_by <= now.mono for w in a.waiting):
             return _answer_overdue(a, now, out), None
     return a, None
@@ -394,8 +392,9 @@ def _reach_deadline(a: Activation, out: list[Command]) -> Activation:
 
 
 def _abandon_copy(a: Activation, out: list[Command]) -> Activation:
+    """Have the worker forget what it holds; what was under way is the caller's to put back."""
     out.append(Close())
-    return _answer_all(mailbox.without_worker(a, *LOST), out)
+    return replace(_answer_all(mailbox.without_worker(a, *LOST), out), phase=SETTLED)
 
 
 def _answer_all(a: Activation, out: list[Command]) -> Activation:

@@ -4,7 +4,17 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from statebacked.core.phases import Activation, Command, Complain, ReplyRefused, Settling, Stepping, Stop
+from statebacked.core.phases import (
+    Activation,
+    Command,
+    Complain,
+    Performing,
+    Phase,
+    ReplyRefused,
+    Settling,
+    Stepping,
+    Stop,
+)
 from statebacked.core.policy import Policy
 from statebacked.model.ids import ActivationNumber, EnvelopeId, ServiceRun
 from statebacked.model.values import Cause, Envelope, External, Internal, Message, Sent, ServiceFailed
@@ -88,7 +98,7 @@ def _accept_row(a: Activation, envelope: Envelope, policy: Policy) -> Activation
     assert envelope.cause is not None, "an event of the machine without a row comes with `performed` only"
     if envelope.cause.table == "timer" and all(t.key != envelope.cause.key for t in a.timers):
         return a  # cancelled, or consumed, since it was read
-    known = a.phase.envelopes if isinstance(a.phase, Stepping) else ()
+    known = under_way(a.phase)
     if len(a.mailbox) >= policy.mailbox_max or any(e.id == envelope.id for e in (*known, *a.mailbox)):
         return a
     return replace(a, mailbox=(*a.mailbox, envelope))
@@ -110,6 +120,28 @@ def _accept_service(a: Activation, envelope: Envelope, policy: Policy, out: list
         owed=(*a.owed, failed_service(run, "service-flooded", "it sent too many events and was stopped")),
         mailbox=tuple(e for e in a.mailbox if e.service != run),
     )
+
+
+def under_way(phase: Phase) -> tuple[Envelope, ...]:
+    """Envelopes that are neither in the mailbox nor done with."""
+    match phase:
+        case Stepping(envelopes=envelopes):
+            return envelopes
+        case Performing(own=own):
+            return own
+        case _:
+            return ()
+
+
+def put_first(a: Activation, sent: tuple[Envelope, ...]) -> Activation:
+    """What the machine has just sent itself comes before all that waits outside, and behind what it had sent
+    before: the record keeps its messages in that order too."""
+    if not sent:
+        return a
+    n = 0
+    while n < len(a.mailbox) and is_inside(a.mailbox[n]):
+        n += 1
+    return replace(a, mailbox=(*a.mailbox[:n], *sent, *a.mailbox[n:]))
 
 
 def take(a: Activation, policy: Policy) -> tuple[tuple[Envelope, ...], Activation] | None:
@@ -149,6 +181,8 @@ def _is_live(envelope: Envelope, a: Activation) -> bool:
 
 def without_worker(a: Activation, code: str, message: str) -> Activation:
     """The worker's copy is gone: each service is owed its error, and what only the worker held is dropped."""
+    if isinstance(a.phase, Performing):
+        a = put_first(a, a.phase.own)
     owed = tuple(failed_service(run, code, message) for run in a.services)
     mailbox = tuple(e for e in a.mailbox if not isinstance(e.payload, Internal))
     return replace(a, services=(), owed=(*a.owed, *owed), mailbox=mailbox)

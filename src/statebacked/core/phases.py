@@ -50,13 +50,13 @@ class Stepping(Struct, frozen=True, gc=False):
 
 
 class Performing(Struct, frozen=True, gc=False):
-    """The worker performs the effects of a durable step. The first `sends` envelopes of the mailbox are the
-    step's own sends, between which performed sends are sorted in."""
+    """The worker performs the effects of a durable step. `own` are the step's own sends, between which the
+    performed ones are sorted in before they all go to the mailbox."""
 
     seq: Seq
     perform_by: Monotonic
     settle_by: Monotonic
-    sends: int
+    own: tuple[Envelope, ...]
 
 
 Phase = Settled | Settling | Stepping | Performing
