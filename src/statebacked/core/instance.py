@@ -137,7 +137,7 @@ def decide(a: Activation, signal: Signal, now: Now, policy: Policy) -> Decision:
         case Tick():
             after, commit = _tick(a, now, policy, out)
         case Drain():
-            after = _drain(a, out)
+            after = replace(a, is_draining=True)
         case _:
             assert_never(signal)
     after = _advance(after, now, policy, out)
@@ -322,18 +322,13 @@ def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[
     return a, None
 
 
-def _drain(a: Activation, out: list[Command]) -> Activation:
-    refused = [e for e in a.mailbox if e.source == "client"]
-    out.extend(ReplyRefused(e.id, "unavailable", "the server is going down; try again") for e in refused)
-    kept = tuple(e for e in a.mailbox if e.source != "client")
-    return replace(a, mailbox=kept, is_draining=True)
-
-
 # --- what follows from where we are ----------------------------------------------------------------
 
 
 def _advance(a: Activation, now: Now, policy: Policy, out: list[Command]) -> Activation:
     """Begin the next envelope if one may; otherwise settle, or keep settling."""
+    if a.is_draining and a.mailbox:
+        a = _refuse_callers(a, out)
     while isinstance(a.phase, Settled | Settling):
         if isinstance(a.phase, Settling):
             if a.is_draining or now.mono >= a.phase.settle_by:
@@ -374,6 +369,13 @@ def _begin(
     )
     out.append(Compute(number, a.seq, envelopes))
     return replace(a, phase=stepping, computes=number)
+
+
+def _refuse_callers(a: Activation, out: list[Command]) -> Activation:
+    """Callers whose event has not begun, or has to begin again. Rows stay in the store."""
+    refused = [e for e in a.mailbox if e.wants_reply]
+    out.extend(ReplyRefused(e.id, "unavailable", "the server is going down; try again") for e in refused)
+    return replace(a, mailbox=tuple(e for e in a.mailbox if not e.wants_reply))
 
 
 def _misplaced(envelope: Envelope) -> ReplyRefused:

@@ -76,9 +76,6 @@ def accept(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]
 
 
 def _accept_client(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
-    if a.is_draining:
-        out.append(ReplyRefused(envelope.id, "unavailable", "the server is going down; try again"))
-        return a
     if a.mailbox and _is_full(a.mailbox, envelope, policy):
         out.append(ReplyRefused(envelope.id, "mailbox-full", "too many events wait for this instance"))
         return a
