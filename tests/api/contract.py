@@ -43,6 +43,7 @@ def _resolved(node: dict[str, Any]) -> dict[str, Any]:
 def operation(method: str, path: str) -> dict[str, Any] | None:
     """The operation that serves a path, if the contract has one."""
     path = "/" + "/".join(segment for segment in path.split("/") if segment)
+    path = path.removeprefix("/base")  # where one test says that the server stands
     # A literal segment wins over a parameter.
     for template in sorted(spec()["paths"], key=lambda template: template.count("{")):
         pattern = re.sub(r"\{[a-z]+\}", "[^/]+", template)
@@ -58,7 +59,8 @@ async def check(response: httpx.Response) -> None:
     assert response.headers["x-request-id"]
     if request.method == PREFLIGHT:
         return
-    found = operation(request.method, request.url.raw_path.decode().partition("?")[0])
+    method = "GET" if request.method == "HEAD" else request.method
+    found = operation(method, request.url.raw_path.decode().partition("?")[0])
     if found is None:
         assert response.status_code in {400, 404, 405, 421, 431}, response.text
         allowed: dict[str, Any] = {"$ref": "#/components/responses/Error"}
@@ -70,6 +72,9 @@ async def check(response: httpx.Response) -> None:
     content = _resolved(allowed).get("content")
     if content is None:
         assert response.content == b"", "201 and 204 have no body"
+        return
+    if request.method == "HEAD":
+        assert response.content == b""
         return
     kind = response.headers["content-type"]
     schema = content[kind]["schema"]

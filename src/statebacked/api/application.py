@@ -43,7 +43,7 @@ from statebacked.api.versions import VersionRoutes
 from statebacked.auth.authenticator import Authenticator
 from statebacked.auth.scopes import ROUTES
 from statebacked.auth.secrets import Keyring, RandomBytes
-from statebacked.model.errors import BadRequest, MethodNotAllowed, NotFound, StateBackedError
+from statebacked.model.errors import MethodNotAllowed, NotFound, StateBackedError
 from statebacked.model.limits import RT_TOKEN_GRACE_S
 from statebacked.ports import Catalogue, Clock, Ids, Machines, Store
 
@@ -201,8 +201,6 @@ class Application:
     async def _serve_cold(
         self, scope: Scope, receive: Receive, send: "_Sender", segments: list[bytes], request_id: str
     ) -> None:
-        if segments == [b"rt"] and scope["method"] == "GET":
-            raise BadRequest("/rt speaks WebSocket: open one there")
         # Segments stay encoded while Starlette matches them; handlers decode each once.
         path = "/" + "/".join(segment.decode("latin-1") for segment in segments)
         cold_scope = {

@@ -19,7 +19,7 @@ from statebacked.api.hot import check_scope
 from statebacked.api.replies import MachineTexts, Reply
 from statebacked.auth.authenticator import Authenticator
 from statebacked.auth.scopes import Row
-from statebacked.model.errors import MachineRefusal, RejectedByAuthorizer
+from statebacked.model.errors import BadRequest, MachineRefusal, RejectedByAuthorizer
 
 HOT_OPERATIONS: Final = frozenset({"sendEvent", "getState", "realtime"})
 REQUEST_ID_KEY: Final = "statebacked.request_id"
@@ -57,13 +57,11 @@ class Guards:
         named = {row.operation for row in rows}
         bound = {*handlers.org, *handlers.user, *handlers.open, *HOT_OPERATIONS}
         assert named == bound, f"rows without a handler, or handlers without a row: {named ^ bound}"
-        return [
-            Route(row.path, self._endpoint(row, handlers), methods=[row.method])
-            for row in rows
-            if row.operation not in HOT_OPERATIONS
-        ]
+        return [Route(row.path, self._endpoint(row, handlers), methods=[row.method]) for row in rows]
 
     def _endpoint(self, row: Row, handlers: Handlers) -> Endpoint:
+        if row.operation in HOT_OPERATIONS:
+            return _served_by_hand
         if row.access == "none":
             return self._open(row, handlers.open[row.operation])
         if row.access == "session":
@@ -118,6 +116,12 @@ class Guards:
                 raise self._texts.fit(refusal, principal, call.request_id) from refusal
 
         return endpoint
+
+
+async def _served_by_hand(request: Request) -> Response:
+    """Hot routes stand here so that other methods on their paths are refused as on any path."""
+    assert request.url.path == "/rt", request.url.path
+    raise BadRequest("/rt speaks WebSocket: open one there")
 
 
 def _response(reply: Reply) -> Response:
