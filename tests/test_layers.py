@@ -1,0 +1,21 @@
+"""What import-linter cannot say of the layers; its own contracts run in `make check`."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "statebacked"
+PURE = sorted([*(SOURCE / "core").glob("*.py"), *(SOURCE / "model").glob("*.py")])
+
+
+@pytest.mark.parametrize("file", PURE, ids=lambda file: file.name)
+def test_core_and_model_take_structs_from_msgspec_and_read_no_json(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("msgspec"):
+            assert (node.module, {a.name for a in node.names}) in (
+                ("msgspec", {"Struct"}),
+                ("msgspec.structs", {"replace"}),
+            )
+        if isinstance(node, ast.Import):
+            assert all(not a.name.startswith("msgspec") for a in node.names)
