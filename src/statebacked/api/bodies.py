@@ -1,7 +1,7 @@
 """Reading bodies: never more than the limit, never longer than allowed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 from statebacked.model.errors import InvalidBody, TooLarge
@@ -104,8 +104,11 @@ async def _read_rest(message: Message, receive: Receive, limit_bytes: int) -> by
     return b"".join(chunks)
 
 
-async def chunks_of_body(receive: Receive, limit_bytes: int, deadlines: Deadlines) -> AsyncIterator[bytes]:
-    """A large body piece by piece. Raises TooLarge as soon as it is, InvalidBody when slow, ClientGone."""
+async def feed_body(
+    receive: Receive, limit_bytes: int, deadlines: Deadlines, take: Callable[[bytes], object]
+) -> None:
+    """A large body, piece by piece into `take`. Raises TooLarge as soon as it is, InvalidBody when slow,
+    ClientGone, and what `take` raises."""
     task = asyncio.current_task()
     assert task is not None
     total, more = 0, True
@@ -120,7 +123,7 @@ async def chunks_of_body(receive: Receive, limit_bytes: int, deadlines: Deadline
             if total > limit_bytes:
                 raise _too_large(limit_bytes)
             more = message.get("more_body", False)
-            yield chunk
+            take(chunk)
     except asyncio.CancelledError:
         if deadlines.is_overdue(task):
             raise _too_slow(UPLOAD_READ_MS) from None

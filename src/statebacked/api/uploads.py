@@ -6,13 +6,13 @@ Source of the form: @statebacked/client 0.1.37, `uploadCode`: the given fields, 
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from statebacked.api.bodies import check_length, chunks_of_body
+from statebacked.api.bodies import check_length, feed_body
 from statebacked.api.calls import Call, OpenHandler
 from statebacked.api.replies import Reply
 from statebacked.api.signatures import Signatures, unknown_signature, version_of
@@ -52,7 +52,7 @@ class UploadRoutes:
         check_length(call.headers, BUNDLE_BYTES_MAX + _OVERHEAD_BYTES)
         form = UploadForm(call.headers.get(b"content-type", b""))
         limit_bytes = BUNDLE_BYTES_MAX + _OVERHEAD_BYTES
-        await form.read(chunks_of_body(call.request.receive, limit_bytes, call.deadlines))
+        await feed_body(call.request.receive, limit_bytes, call.deadlines, form.feed)
         # Inflating ten megabytes takes longer than other callers should wait.
         bundle = await asyncio.to_thread(code_of, form, gzipped=upload.gzip)
         if not await self._catalogue.put_bundle(upload.id, bundle):
@@ -81,15 +81,17 @@ class UploadForm:
         except FormParserError as exc:
             raise InvalidBody(f"the form cannot be read: {exc}") from exc
 
-    async def read(self, chunks: AsyncIterator[bytes]) -> None:
-        """Read the whole form. Raises InvalidBody, TooLarge, BundleTooLarge."""
+    def feed(self, chunk: bytes) -> None:
+        """The next piece of the form. Raises InvalidBody, TooLarge, BundleTooLarge."""
         try:
-            async for chunk in chunks:
-                self._parser.write(chunk)
+            self._parser.write(chunk)
         except FormParserError as exc:
             raise InvalidBody(f"the form cannot be read: {exc}") from exc
-        if not self._ended:
-            raise InvalidBody("the form is cut off before its end")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the form has come to its end."""
+        return self._ended
 
     def _callbacks(self) -> Mapping[str, object]:
         return {
@@ -144,6 +146,8 @@ class UploadForm:
 
 def code_of(form: UploadForm, *, gzipped: bool) -> bytes:
     """The JavaScript of a form. Raises InvalidBody, BundleTooLarge."""
+    if not form.is_complete:
+        raise InvalidBody("the form is cut off before its end")
     if form.file is None:
         raise InvalidBody("the form has no part named `file` with the code")
     code = bytes(form.file)
