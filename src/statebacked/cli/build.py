@@ -19,7 +19,8 @@ from statebacked.cli.typecheck import Verdict, judge
 __all__ = ["Bundle", "build", "read_js"]
 
 REQUIRED_EXPORTS = ("default", "allowRead", "allowWrite")
-SOURCE_SUFFIXES = frozenset({".ts", ".tsx", ".mts", ".js", ".jsx", ".mjs"})
+TYPED_SUFFIXES = frozenset({".ts", ".tsx", ".mts"})
+SOURCE_SUFFIXES = TYPED_SUFFIXES | {".js", ".jsx", ".mjs"}
 
 _EXPORT_CLAUSE = re.compile(r"export\s*\{([^{}]*)\}")
 # The statement forms in which the bundler leaves an import of `npm:xstate@5.33.3/guards`.
@@ -58,7 +59,7 @@ def build(file: Path, *, env: Mapping[str, str], skips_validation: bool = False)
         bundling = start_deno(_bundle_arguments(file, resolution.flags, output), folder=file.parent, env=env)
         verdict = Verdict(errors=(), warnings=())
         try:
-            if not skips_validation:
+            if not skips_validation and any(source.suffix in TYPED_SUFFIXES for source in resolution.files):
                 checking = ["check", "--quiet", *resolution.flags, file.name]
                 verdict = judge(run_deno(start_deno(checking, folder=file.parent, env=env)), file.parent)
         finally:

@@ -1,0 +1,129 @@
+"""`statebacked dev` as a process: what it prints works when pasted, changes are deployed, and the page works."""
+
+import os
+import re
+import selectors
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.servers import BIN, E2E, ROOT
+
+WAIT_S = 60
+TOGGLER = ROOT / "examples" / "toggler"
+
+
+@dataclass(slots=True)
+class Dev:
+    """A running `statebacked dev` and what it has said."""
+
+    process: subprocess.Popen[bytes]
+    said: str = ""
+
+    def until(self, pattern: str) -> re.Match[str]:
+        """Waits for words that match; only what comes after them is looked at the next time."""
+        assert self.process.stderr is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stderr, selectors.EVENT_READ)
+            while (found := re.search(pattern, self.said, re.MULTILINE)) is None:
+                assert selector.select(WAIT_S), f"never said {pattern!r}:\n{self.said}"
+                data = os.read(self.process.stderr.fileno(), 65536)
+                assert data, f"ended without saying {pattern!r}:\n{self.said}"
+                self.said += data.decode()
+        self.said = self.said[found.end() :]
+        return found
+
+
+@contextmanager
+def dev(data: Path, *arguments: str) -> Iterator[Dev]:
+    process = subprocess.Popen(
+        [BIN / "statebacked", "dev", "--port", "0", "--page-port", "0", "--data", data, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield Dev(process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def paste(commands: str, home: Path) -> str:
+    """In a terminal that knows nothing yet."""
+    home.mkdir(exist_ok=True)
+    done = subprocess.run(
+        ["bash", "-euc", commands],
+        env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A copy of the toggler that may be changed."""
+    file = tmp_path / "app" / "toggler.ts"
+    file.parent.mkdir()
+    file.write_bytes((TOGGLER / "toggler.ts").read_bytes())
+    return file
+
+
+def test_what_dev_prints_works_when_pasted(tmp_path: Path) -> None:
+    with dev(tmp_path / "data", f"example-machine={TOGGLER / 'toggler.ts'}") as running:
+        running.until(r"^example-machine: deployed")
+        pasted = running.until(r"In another terminal:\n\n((?:.+\n)+)")[1]
+        shown = paste(pasted, tmp_path / "home")
+
+    assert '"toggleCount": 1' in shown
+    assert pasted.startswith("export ")
+
+
+def test_changed_code_is_deployed_and_instances_that_stay_are_named(tmp_path: Path, machine: Path) -> None:
+    data = tmp_path / "data"
+    with dev(data, str(machine)) as running:
+        running.until(r"^toggler: deployed")
+        pasted = running.until(r"In another terminal:\n\n((?:.+\n)+)")[1]
+        paste(pasted, tmp_path / "home")
+        running.until(r"getOrCreate")
+
+        machine.write_text(machine.read_text().replace('id: "toggler"', 'id: "toggler", tags: ["new"]'))
+        running.until(r"^toggler: deployed")
+        running.until(r"1 instance stays on the version that created them: session-123 \(ver_")
+
+        machine.write_text(machine.read_text() + "const wrong: number = '';\n")
+        running.until(r"^toggler: not deployed: .*type errors")
+        running.until(r"^toggler.ts:\d+:7 TS2322")
+
+    machine.write_text(machine.read_text().replace("const wrong: number = '';\n", ""))
+    with dev(data, f"toggler={machine}") as running:
+        running.until(r"^toggler: unchanged")
+    with dev(data, "--reset", f"toggler={machine}") as running:
+        running.until(r"^toggler: deployed")
+        running.until(r"getOrCreate")
+        assert "stay" not in running.said
+
+
+def test_the_example_page_works_in_a_browser(tmp_path: Path) -> None:
+    counter = f"counter={E2E / 'machines' / 'counter.ts'}"
+    with dev(tmp_path / "data", f"example-machine={TOGGLER / 'toggler.ts'}", counter) as running:
+        page = running.until(r"^page +(http\S+)$")[1]
+        done = subprocess.run(
+            ["node", "--test", "page.test.mjs"],
+            cwd=E2E,
+            env={**os.environ, "PAGE_URL": page, "MACHINE": "counter"},
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
