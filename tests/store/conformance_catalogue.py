@@ -221,6 +221,24 @@ class MachineLaws:
         assert await store.finalize(version("ver_00"), b"x", make_current=False)
         assert await store.add_upload(upload("ver_more"), NOW) is True
 
+    async def test_a_dropped_upload_is_forgotten_and_makes_room(self, store: BothPorts) -> None:
+        await with_machine(store)
+        for number in range(UPLOADS_PENDING_MAX):
+            assert await store.add_upload(upload(f"ver_{number:02}"), NOW)
+        assert await store.put_bundle(VersionId("ver_00"), b"refused")
+        await store.drop_upload(VersionId("ver_00"))
+        assert await store.find_upload(VersionId("ver_00")) is None
+        assert await store.put_bundle(VersionId("ver_00"), b"again") is False
+        assert await store.finalize(version("ver_00"), b"x", make_current=False) is False
+        assert await store.add_upload(upload("ver_more"), NOW) is True
+
+    async def test_a_finalized_upload_cannot_be_dropped(self, store: BothPorts) -> None:
+        await with_machine(store)
+        await with_version(store, "ver_done")
+        await store.drop_upload(VersionId("ver_done"))
+        assert await store.find_upload(VersionId("ver_done")) is not None
+        assert await store.load_bundle(VersionId("ver_done")) == b"code of ver_done"
+
     async def test_pending_uploads_are_swept_after_an_hour(self, store: BothPorts) -> None:
         await with_machine(store)
         await with_version(store, "ver_done")

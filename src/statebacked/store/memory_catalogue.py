@@ -122,6 +122,11 @@ class MemoryCatalogue:
         self.uploads[version] = replace(upload, bundle=bundle)
         return True
 
+    async def drop_upload(self, version: VersionId) -> None:
+        upload = self.uploads.get(version)
+        if upload is not None and upload.state == "pending":
+            del self.uploads[version]
+
     async def finalize(self, version: Version, bundle: bytes, *, make_current: bool) -> bool:
         upload = self.uploads.get(version.id)
         if upload is None or upload.state == "finalized":

@@ -124,6 +124,13 @@ class SqliteCatalogue:
     async def put_bundle(self, version: VersionId, bundle: bytes) -> bool:
         return await self._write("put_pending_bundle", (version, bundle)) == 1
 
+    async def drop_upload(self, version: VersionId) -> None:
+        def drop(cursor: sqlite3.Cursor) -> None:
+            cursor.execute(self._sql["drop_pending_bundle"], (version,))
+            cursor.execute(self._sql["drop_pending_upload"], (version,))
+
+        await self._writer.run(drop)
+
     async def finalize(self, version: Version, bundle: bytes, *, make_current: bool) -> bool:
         def turn(cursor: sqlite3.Cursor) -> bool:
             cursor.execute(self._sql["finalize_upload"], (version.id, version.org, version.machine))

@@ -225,6 +225,12 @@ INSERT INTO bundles (version, code)
 SELECT id, ?2 FROM uploads WHERE id = ?1 AND state = 'pending'
 ON CONFLICT (version) DO UPDATE SET code = excluded.code;
 
+-- name: drop_pending_bundle
+DELETE FROM bundles WHERE version IN (SELECT id FROM uploads WHERE id = ? AND state = 'pending');
+
+-- name: drop_pending_upload
+DELETE FROM uploads WHERE id = ? AND state = 'pending';
+
 -- name: finalize_upload
 -- The guard of finalize: no row when it is not pending (any more).
 UPDATE uploads SET state = 'finalized' WHERE id = ? AND org = ? AND machine = ? AND state = 'pending';

@@ -12,9 +12,10 @@ Failures, from the outside in:
   members singly: whoever raises again fails alone.
 - BEGIN raises (another process holds the lock for too long, the disk is gone): no member is at fault, and
   all fail.
-- COMMIT raises: the outcome is unknown and nothing is replayed. The connection is opened anew, and what the
-  log shows is written to the database and synced, since after a failed sync the pages that one reads may be
-  in memory only; then every member fails and its activation is loaded again.
+- COMMIT raises: the outcome is unknown and nothing is replayed. The connection is opened anew and the doubt
+  is settled: a TRUNCATE checkpoint writes to the database what a reader sees (after a failed sync that may be
+  in memory only) and empties the log of what none sees (a restart might find it there). Then every member
+  fails, and its activation is loaded again.
 - No connection: the next piece of work tries to open one, and fails if that fails.
 """
 
@@ -23,6 +24,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from queue import SimpleQueue
 from typing import Any, Final, Protocol, TypeVar
@@ -185,9 +187,9 @@ class Writer:
             self._connection = self._open_connection()
             self._cursor = self._connection.cursor()
         if self._is_log_doubtful:
-            (is_busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            (is_busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if is_busy:
-                raise sqlite3.OperationalError("the write-ahead log cannot be written to the database yet")
+                raise sqlite3.OperationalError("a read holds the write-ahead log that is to be emptied")
             self._is_log_doubtful = False
         return self._connection, self._cursor
 
@@ -207,9 +209,17 @@ class Writer:
             self._close_connection()
 
     def _close_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        """Close it in earnest: SQLite keeps one that has a transaction or a statement left, locks and all."""
+        connection, cursor = self._connection, self._cursor
         self._connection = self._cursor = None
+        if connection is None:
+            return
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+        if cursor is not None:
+            cursor.close()
+        connection.close()
 
     def _resolve(self, members: Sequence[_Item], results: Sequence[Result]) -> None:
         futures = [member[0] for member in members]
