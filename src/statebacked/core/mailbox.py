@@ -105,7 +105,7 @@ def _accept_service(a: Activation, envelope: Envelope, policy: Policy, out: list
     run = envelope.service
     if run is None or run not in a.services:
         return a  # stopped, restarted, lost or owed an error
-    if any(e.service == run and e.ends_service for e in a.mailbox):
+    if any(e.service == run and e.ends_service for e in (*under_way(a.phase), *a.mailbox)):
         return a  # it is over already
     if sum(e.service == run for e in a.mailbox) < policy.mailbox_per_service_max:
         return replace(a, mailbox=(*a.mailbox, envelope))
