@@ -139,6 +139,9 @@ class Catalogue(Protocol):
     async def put_bundle(self, version: VersionId, bundle: bytes) -> bool:
         """Give a pending upload its (unzipped) bundle; the last one counts. False once finalized."""
 
+    async def drop_upload(self, version: VersionId) -> None:
+        """Forget a pending upload and its bundle, if it is pending."""
+
     async def finalize(self, version: Version, bundle: bytes, *, make_current: bool) -> bool:
         """Turn the upload into a version, once; False when it was finalized before."""
 

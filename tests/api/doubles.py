@@ -188,6 +188,10 @@ class MemoryCatalogue:
         self.uploads[version] = replace(upload, bundle=bundle)
         return True
 
+    async def drop_upload(self, version: VersionId) -> None:
+        if self.uploads[version].state == "pending":
+            del self.uploads[version]
+
     async def finalize(self, version: Version, bundle: bytes, *, make_current: bool) -> bool:
         upload = self.uploads[version.id]
         if upload.state == "finalized":

@@ -112,9 +112,17 @@ async def test_broken_code_is_found_at_finalize_and_told_in_full(server: ApiServ
         assert (response.status_code, response.json()["code"]) == (400, "invalid-machine")
         assert "SyntaxError: Unexpected token" in response.json()["error"]
         assert server.catalogue.versions == {}
-        # Uploaded anew, it may be finalized: nothing has changed.
-        assert (await upload(client, reserved, CODE)).status_code == 204
-        assert (await finalize(client, reserved)).status_code == 200
+        assert (await upload(client, reserved, CODE)).status_code == 404
+        assert (await finalize(client, reserved)).status_code == 404
+
+
+async def test_mistakes_do_not_fill_up_what_may_be_pending(server: ApiServer) -> None:
+    org = await new_machine(server)
+    async with server.client(await server.token(org, ["machine-versions.write"])) as client:
+        for _ in range(UPLOADS_PENDING_MAX + 1):
+            reserved = await reserve(client)
+            await upload(client, reserved, b"broken(")
+            assert (await finalize(client, reserved)).status_code == 400
 
 
 async def test_a_version_is_finalized_once(server: ApiServer) -> None:

@@ -14,6 +14,7 @@ from statebacked.api.wire import CreateVersion, FinalizeVersion, parse_body, ver
 from statebacked.model.errors import (
     BadRequest,
     InvalidBody,
+    InvalidMachine,
     InvalidParameter,
     InvalidState,
     RateLimited,
@@ -26,7 +27,7 @@ from statebacked.model.limits import (
     UPLOADS_PENDING_MAX,
 )
 from statebacked.model.machine import Machine, Upload, Version
-from statebacked.ports import Catalogue, Clock, Ids, Machines
+from statebacked.ports import Catalogue, Clock, Ids, Machines, Validated
 
 _HOST: Final = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
 _XSTATE_VERSION: Final = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
@@ -100,7 +101,7 @@ class VersionRoutes:
         selectors = _selectors(wanted, machine)
         if upload.bundle is None:
             raise InvalidState("no code was uploaded yet: post it to codeUploadUrl first")
-        validated = await self._machines.validate(upload.bundle, upload.xstate_hint)
+        validated = await self._validate(upload, upload.bundle)
         version = Version(
             id=upload.id,
             org=upload.org,
@@ -114,6 +115,14 @@ class VersionRoutes:
         if not await self._catalogue.finalize(version, upload.bundle, make_current=wanted.make_current):
             raise already_finalized()
         return json_reply({"machineVersionId": version.id})
+
+    async def _validate(self, upload: Upload, bundle: bytes) -> Validated:
+        """Raises InvalidMachine; the upload is over then: mistakes must not fill up what may be pending."""
+        try:
+            return await self._machines.validate(bundle, upload.xstate_hint)
+        except InvalidMachine:
+            await self._catalogue.drop_upload(upload.id)
+            raise
 
     async def list(self, call: OrgCall) -> Reply:
         machine = await find_machine(self._catalogue, call.principal.org, call.machine())
