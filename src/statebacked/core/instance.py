@@ -127,7 +127,7 @@ def decide(a: Activation, signal: Signal, now: Now, policy: Policy) -> Decision:
         case Performed():
             after = _performed(a, signal)
         case Chattered(sent):
-            after = mailbox.accept(a, mailbox.sent_envelope(sent, a.number), policy, out)
+            after = mailbox.accept_inside(a, mailbox.sent_envelope(sent, a.number), policy, out)
         case Refused():
             after, commit = _refused(a, signal, now, policy, out)
         case WorkerLost():

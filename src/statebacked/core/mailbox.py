@@ -66,13 +66,9 @@ def without_row(a: Activation, cause: Cause) -> Activation:
 
 def accept(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
     """Put an arriving envelope at the end of the mailbox, unless it is stale, known or too much."""
-    match envelope.source:
-        case "client":
-            return _accept_client(a, envelope, policy, out)
-        case "service":
-            return _accept_service(a, envelope, policy, out)
-        case "timer" | "self":
-            return _accept_row(a, envelope, policy)
+    if envelope.cause is None:
+        return _accept_client(a, envelope, policy, out)
+    return _accept_row(a, envelope, envelope.cause, policy)
 
 
 def _accept_client(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
@@ -90,10 +86,9 @@ def _is_full(mailbox: Sequence[Envelope], envelope: Envelope, policy: Policy) ->
     return sum(e.auth == envelope.auth for e in mailbox) >= policy.mailbox_per_auth_max
 
 
-def _accept_row(a: Activation, envelope: Envelope, policy: Policy) -> Activation:
+def _accept_row(a: Activation, envelope: Envelope, cause: Cause, policy: Policy) -> Activation:
     """A durable row can always be delivered again, so one that is not welcome now is just dropped."""
-    assert envelope.cause is not None, "an event of the machine without a row comes with `performed` only"
-    if envelope.cause.table == "timer" and all(t.key != envelope.cause.key for t in a.timers):
+    if cause.table == "timer" and all(t.key != cause.key for t in a.timers):
         return a  # cancelled, or consumed, since it was read
     known = under_way(a.phase)
     if len(a.mailbox) >= policy.mailbox_max or any(e.id == envelope.id for e in (*known, *a.mailbox)):
@@ -101,7 +96,8 @@ def _accept_row(a: Activation, envelope: Envelope, policy: Policy) -> Activation
     return replace(a, mailbox=(*a.mailbox, envelope))
 
 
-def _accept_service(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
+def accept_inside(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
+    """What a running service says. An inside event without a service comes with *performed* only."""
     run = envelope.service
     if run is None or run not in a.services:
         return a  # stopped, restarted, lost or owed an error
