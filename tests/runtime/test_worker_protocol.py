@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.runtime.driver import Header, WorkerProcess
+from tests.runtime.driver import Header, WorkerProcess, encode
 from tests.runtime.host import Instance, Refusal, Step, steps_of
 from tests.runtime.test_worker_xstate5 import TOGGLER, created, load, step
 
@@ -150,21 +150,30 @@ def test_a_slow_authorizer_holds_up_nobody_else(worker5: WorkerProcess) -> None:
     for a in (1, 2):
         Instance(worker5, a).create()
     item = {**CLIENT, "auth": True}
+    frames = []
     for n, (a, answer) in enumerate(((1, "slow"), (2, "yes"))):
         header = {"t": "compute", "n": n, "a": a, "seq": 1, "name": "i", "base": False, "items": [item]}
-        worker5.send(header, ['{"type":"go"}', say(answer)])
+        frames.append(encode(header, ['{"type":"go"}', say(answer)]))
+    worker5.write(b"".join(frames))
     assert [worker5.receive("step")[0]["a"] for _ in range(2)] == [2, 1]
 
 
 def test_a_compute_that_was_given_up_is_not_answered(worker5: WorkerProcess) -> None:
     worker5.load(AUTHORIZERS)
     Instance(worker5).create()
-    header = {"t": "compute", "n": 70, "a": 1, "seq": 1, "name": "i", "base": False}
-    worker5.send({**header, "items": [{**CLIENT, "auth": True}]}, ['{"type":"go"}', say("slow")])
-    assert ask(worker5, 1, say("slow"))["t"] == "step"
-    worker5.send(
-        {**header, "n": 71, "seq": 2, "items": [{**CLIENT, "auth": True}]}, ['{"type":"go"}', say("hangs")]
-    )
+    header = {
+        "t": "compute",
+        "a": 1,
+        "seq": 1,
+        "name": "i",
+        "base": False,
+        "items": [{**CLIENT, "auth": True}],
+    }
+    given_up, counts = ({**header, "n": n} for n in (70, 71))
+    payloads = ['{"type":"go"}', say("slow")]
+    worker5.write(encode(given_up, payloads) + encode(counts, payloads))
+    assert worker5.receive("step")[0]["n"] == 71
+    worker5.send({**header, "n": 72, "seq": 2}, ['{"type":"go"}', say("hangs")])
     worker5.send({"t": "close", "a": 1})
     assert worker5.compute(1, 2, [CLIENT], ['{"type":"go"}'])[0]["t"] == "lacks"
 

@@ -250,6 +250,25 @@ def test_console_lines_are_attributed_across_awaits() -> None:
             assert lines[10:] == [f"i{a} ended with 7", "and a second line { a: [ 1 ] }"]
 
 
+def test_errors_that_nobody_catches_are_attributed(worker5: WorkerProcess) -> None:
+    bundle = MACHINE.replace(
+        "createMachine({})",
+        """createMachine({ entry: [
+          async () => { await 0; throw new Error("rejected") },
+          () => queueMicrotask(() => { throw new Error("in a microtask") }),
+          () => setTimeout(() => { throw new Error("in a timer"); }, 1),
+          () => { const t = setInterval((x) => { clearInterval(t); throw x }, 1, Error("in an interval")) },
+        ] })""",
+    )
+    worker5.load(bundle)
+    Instance(worker5, 7).create()
+    awaited = {"rejected", "in a microtask", "in a timer", "in an interval"}
+    while awaited:
+        text = "\n".join(worker5.log_lines(7))
+        awaited = {word for word in awaited if word not in text}
+    assert worker5.log_lines() == []
+
+
 def test_a_flood_of_lines_is_cut(worker5: WorkerProcess) -> None:
     worker5.load(f"for (let i = 0; i < 5000; i++) console.log(i); {MACHINE}")
     lines = worker5.log_lines()

@@ -83,7 +83,7 @@ export class Activation {
   standOn(seq: number): boolean {
     if (this.pending?.texts.seq === seq) this.#confirm(this.pending);
     else if (this.durable?.seq !== seq) return false;
-    else if (this.pending !== null || this.job !== null) this.putBack(this.durable);
+    else if (this.pending !== null || this.job !== null) return this.putBack(this.durable);
     return true;
   }
 
@@ -98,7 +98,10 @@ export class Activation {
     this.durable = step.texts;
     if (!step.isInPlace) this.instance.confirm();
     for (const id of step.stops) this.#endRun(id);
-    for (const id of step.starts) this.runs.set(id, step.texts.seq);
+    for (const id of step.starts) {
+      this.#endRun(id); // one that has ended, and whose last event nobody took
+      this.runs.set(id, step.texts.seq);
+    }
     if (step.hasEffects) this.unperformed = step.texts.seq;
   }
 
@@ -113,27 +116,37 @@ export class Activation {
   putBack(texts: Texts): boolean {
     this.pending = null;
     this.job = null;
-    if (!this.instance.hasServices()) {
-      this.instance.dispose();
-      this.instance = this.#create();
-      this.instance.restore(parse(texts.snapshot), parse(texts.context));
-    } else if (this.instance.revert === undefined) return false;
-    else this.instance.revert(parse(texts.snapshot), parse(texts.context));
+    const { instance } = this;
+    try {
+      if (instance.hasServices()) {
+        if (instance.revert === undefined) return false;
+        instance.revert(parse(texts.snapshot), parse(texts.context));
+      } else {
+        instance.dispose();
+        this.instance = this.#create();
+        this.instance.restore(parse(texts.snapshot), parse(texts.context));
+      }
+    } catch {
+      return false; // the machine does not take back its own state: it is as good as lost
+    }
     this.isTouched = false;
     return true;
   }
 
   stop(runs: readonly Run[]): void {
     for (const [id, seq] of runs) {
-      if (this.runs.get(id) !== seq) continue;
-      this.#endRun(id);
-      this.instance.stop(id);
+      const isRunning = this.runs.get(id) === seq;
+      this.#endRun(id, seq);
+      if (isRunning) this.instance.stop(id);
     }
   }
 
-  #endRun(id: string): void {
-    this.runs.delete(id);
-    for (const [token, held] of this.held) if (held.service?.[0] === id) this.held.delete(token);
+  /** Nothing of that run (of every run of the service so far) is of use to the host any more. */
+  #endRun(id: string, seq = this.runs.get(id)): void {
+    if (this.runs.get(id) === seq) this.runs.delete(id);
+    for (const [token, { service }] of this.held) {
+      if (service?.[0] === id && (seq === undefined || service[1] <= seq)) this.held.delete(token);
+    }
   }
 
   close(): void {

@@ -52,6 +52,7 @@ export function closeSandbox(print: Print): Natives {
   define("__statebacked_rt", runtime);
   define("__statebaked_rt", runtime); // the published @statebacked/machine 0.6.0 spells it so
   catchErrors(console);
+  for (const name of ["setTimeout", "setInterval", "queueMicrotask"] as const) catchErrorsOf(name, console);
   for (const name of REMOVED) delete (globalThis as Record<string, unknown>)[name];
   return natives;
 }
@@ -121,6 +122,23 @@ function catchErrors(console: Console): void {
     event.preventDefault();
     console.error("unhandled rejection:", (event as PromiseRejectionEvent).reason);
   });
+}
+
+/** What a callback throws is told where it is thrown, so that the line belongs to its instance. */
+function catchErrorsOf(name: "setTimeout" | "setInterval" | "queueMicrotask", console: Console): void {
+  const native = globalThis[name] as (run: unknown, ...rest: unknown[]) => unknown;
+  const guarded = (run: (...args: unknown[]) => unknown) => (...args: unknown[]): void => {
+    try {
+      run(...args);
+    } catch (thrown) {
+      console.error("uncaught:", thrown);
+    }
+  };
+  define(
+    name,
+    (run: unknown, ...rest: unknown[]) =>
+      native(typeof run === "function" ? guarded(run as (...args: unknown[]) => unknown) : run, ...rest),
+  );
 }
 
 function define(name: string, value: unknown): void {
