@@ -310,11 +310,13 @@ def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[
     phase = a.phase
     match phase:
         case Stepping() if now.mono >= phase.compute_by:
-            back = _abandon_copy(replace(a, mailbox=(*phase.envelopes[1:], *a.mailbox)), out)
-            if isinstance(phase.envelopes[0].payload, Internal):
-                return back, None
+            first, left = phase.envelopes[0], phase.envelopes[1:]
+            back = _abandon_copy(replace(a, mailbox=(*left, *a.mailbox)), out)
             reason = "the machine did not answer in time"
-            return _reject(back, phase.envelopes[0], "machine-timeout", reason, now, policy, out)
+            if isinstance(first.payload, Internal):  # gone with the copy; its service is owed an error already
+                out.append(Complain(first, "machine-timeout", reason))
+                return back, None
+            return _reject(back, first, "machine-timeout", reason, now, policy, out)
         case Performing() if now.mono >= phase.perform_by:
             return _abandon_copy(a, out), None
         case Stepping() | Settling() if any(w.answer_by <= now.mono for w in a.waiting):

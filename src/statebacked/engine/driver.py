@@ -43,7 +43,9 @@ class Driver:
         self._is_busy = False
 
     def signal(self, signal: Signal) -> None:
-        """Never waits and never raises: a fault of ours ends the activation."""
+        """Never waits and never raises: a fault of ours ends the activation, and the end is deaf."""
+        if self.has_ended:
+            return
         self._signals.append(signal)
         if not self._is_busy:
             self._run()
@@ -77,9 +79,14 @@ class Driver:
         self._run()
 
     def _follow(self, decision: Decision) -> None:
+        before = self.activation
         self.activation = decision.activation
-        for command in decision.commands:
-            self._execute(command)
+        try:
+            for command in decision.commands:
+                self._execute(command)
+        except Exception:
+            self.activation = before  # who waited then may not be answered yet
+            raise
 
     def _end(self, ending: Ending) -> None:
         self.has_ended = True
