@@ -49,10 +49,10 @@ class ApiServer:
             )
         )
 
-    async def org(self, *, allow_anonymous: bool = True) -> OrgId:
+    async def org(self, *, allow_anonymous: bool = True, org_id: OrgId | None = None) -> OrgId:
         """A new org, with a first admin whom nobody knows."""
         org = Org(
-            id=OrgId(self.ids.new("org")),
+            id=org_id or OrgId(self.ids.new("org")),
             name="acme",
             created_at=self.clock.now().wall,
             allow_anonymous=allow_anonymous,
