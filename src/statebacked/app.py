@@ -19,7 +19,7 @@ from statebacked.auth.secrets import Keyring, open_keyring
 from statebacked.core.policy import Policy
 from statebacked.engine.service import Engine
 from statebacked.model.ids import InstanceKey, Instant, Monotonic
-from statebacked.model.limits import EVENT_BODY_BYTES_MAX
+from statebacked.model.limits import EVENT_BODY_BYTES_MAX, HEADERS_BYTES_MAX
 from statebacked.model.values import Now
 from statebacked.ports import Code
 from statebacked.runtime.pool import Pool, PoolPolicy
@@ -178,6 +178,8 @@ def _pool(settings: Settings, store: SqliteStore, machine_log: MachineLog) -> Po
 
 
 def _http_config(application: Application) -> uvicorn.Config:
+    # A socket's token stands in its URL. Beyond this line length a handshake is never answered.
+    os.environ.setdefault("WEBSOCKETS_MAX_LINE_LENGTH", str(HEADERS_BYTES_MAX))
     return uvicorn.Config(
         application,
         http="httptools",

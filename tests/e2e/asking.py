@@ -26,10 +26,13 @@ AUDIENCE = "https://api.statebacked.dev/"
 class Asker:
     """One client of a server: its admin, on behalf of `act` if that is given, or whoever `token` is for."""
 
-    def __init__(self, server: RealServer, *, act: Json | None = None, token: str | None = None) -> None:
+    def __init__(
+        self, server: RealServer, *, act: Json | None = None, token: str | None = None, org: str | None = None
+    ) -> None:
         self.server = server
         self.token = token or server.admin["adminToken"]
-        headers = {"authorization": f"Bearer {self.token}"}
+        self.org = org or server.admin["orgId"]
+        headers = {"authorization": f"Bearer {self.token}", "x-statebacked-org-id": self.org}
         if act is not None:
             headers["x-statebacked-act"] = json.dumps(act)
         self.http = httpx.Client(base_url=server.url, headers=headers, timeout=60)
@@ -114,15 +117,15 @@ def refused(response: httpx.Response, status: int, code: str) -> str:
     return message
 
 
-def key_token(server: RealServer, act: Json | None = None, **claims: object) -> str:
+def key_token(server: RealServer, **claims: object) -> str:
     """A token signed with the key of admin.json; `claims` replace the usual ones, None leaves one out."""
-    return sign_token(server.admin["keyId"], server.admin["secretKey"], act, **claims)
+    return sign_token(server.admin["keyId"], server.admin["secretKey"], **claims)
 
 
-def sign_token(key_id: str, secret: str, act: Json | None = None, **claims: object) -> str:
+def sign_token(key_id: str, secret: str, **claims: object) -> str:
     now = int(time.time())
     usual: Json = {
-        "act": act or {},
+        "act": {},
         "aud": AUDIENCE,
         "iss": "https://test.example/",
         "iat": now,
@@ -179,7 +182,7 @@ class Subscriber:
 @contextmanager
 def subscriber(asker: Asker) -> Iterator[Subscriber]:
     """Sockets know a session only as itself: its authContext is {}."""
-    query = urlencode({"token": asker.token, "x-statebacked-org-id": asker.server.admin["orgId"]})
+    query = urlencode({"token": asker.token, "x-statebacked-org-id": asker.org})
     address = asker.server.url.replace("http://", "ws://") + "/rt?" + query
     with connect(address, compression=None, close_timeout=2) as socket:
         yield Subscriber(socket)
