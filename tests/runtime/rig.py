@@ -168,12 +168,19 @@ class Lodger:
         return self.commit(await self.hear(Stepped))
 
     def commit(self, stepped: Stepped) -> Any:  # Any: as above
-        for step in stepped.steps:
-            if step.changed:
-                assert step.context is not None
-                self.saved = Saved(Seq(self.seq + 1), step.snapshot, step.context)
+        self.keep(stepped)
         assert self.saved is not None
         return json.loads(self.saved.context)
+
+    def keep(self, stepped: Stepped) -> None:
+        """The steps are durable."""
+        for step in stepped.steps:
+            if step.changed:
+                context = step.context
+                if context is None:
+                    assert self.saved is not None
+                    context = self.saved.context
+                self.saved = Saved(Seq(self.seq + 1), step.snapshot, context)
 
 
 def envelope(type: str, *, losses: int = 0, source: Source = "client", auth: Json | None = None) -> Envelope:

@@ -135,7 +135,8 @@ async def test_memory_is_measured() -> None:
 @run
 async def test_a_process_gets_an_empty_environment_and_folder_and_no_core_dumps() -> None:
     script = (
-        "import os, resource; print(dict(os.environ), os.listdir(), resource.getrlimit(resource.RLIMIT_CORE), "
+        "import os, resource; "
+        "print(dict(os.environ), os.listdir(), resource.getrlimit(resource.RLIMIT_CORE), "
         "os.getsid(0) == os.getpid(), os.access('.', os.W_OK) and os.getuid(), "
         "[line for line in open('/proc/self/status') if 'NoNewPrivs' in line])"
     )

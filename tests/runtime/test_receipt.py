@@ -38,15 +38,15 @@ def test_depth_is_that_of_the_value(value: Any, wraps: int, is_ascii: bool) -> N
         value = [value, "]"] if wraps % 2 else {"[": value}
     text = json.dumps(value, ensure_ascii=is_ascii).encode()
     assert receipt._depth(text) == depth_of(value)
-    assert check_json(text) == text
+    assert check_json(Json(text)) == text
 
 
 @pytest.mark.parametrize("depth", [1, 127, 128])
 def test_json_of_the_greatest_depth_is_taken(depth: int) -> None:
     arrays = b"[" * depth + b"]" * depth
-    assert check_json(arrays) == arrays
+    assert check_json(Json(arrays)) == arrays
     objects = b'{"a":' * depth + b"1" + b"}" * depth
-    assert check_json(objects) == objects
+    assert check_json(Json(objects)) == objects
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_json_of_the_greatest_depth_is_taken(depth: int) -> None:
 )
 def test_what_is_not_one_shallow_json_value_in_utf_8_is_refused(section: bytes) -> None:
     with pytest.raises(ProtocolError):
-        check_json(section)
+        check_json(Json(section))
 
 
 # --- steps

@@ -10,10 +10,10 @@ being performed, running services. Only what is live is lost with a worker, and 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
+from msgspec import Struct
 
 from statebacked.model import limits
 from statebacked.model.errors import REFUSAL_STATUS
@@ -39,8 +39,7 @@ _MESSAGE_CHARACTERS_MAX: Final = 16_000
 _LACKS: Final = Seq(-1)
 
 
-@dataclass(slots=True)
-class Compute:
+class Compute(Struct, gc=False):
     """A compute from the call to its answer. `base` is the saved state, once it was needed."""
 
     number: int
@@ -288,7 +287,7 @@ class Activation:
             self._deliver(Refused(compute.number, "machine-fault", f"the worker broke the protocol: {error}"))
             raise
         last = steps[-1]
-        changed = sum([step.changed for step in steps])
+        changed = sum([step.changed for step in steps]) if len(steps) > 1 else last.changed
         if changed:
             self._top = Seq(compute.seq + changed)
             self._starts, self._stops = last.starts, last.stops

@@ -146,6 +146,7 @@ FromWorker = (
     | Log
 )
 Frame = tuple[FromWorker, list[bytes]]
+_WITH_SECTIONS: Final = frozenset({StepFrame, PerformedFrame, Inside})
 
 _decode_header = msgspec.json.Decoder(FromWorker).decode
 _two_lengths = struct.Struct(">II")
@@ -193,15 +194,16 @@ def _parse(data: bytes, start: int, stop: int) -> Frame:
     if at > stop:
         raise ProtocolError("a header longer than its frame")
     try:
-        header = _decode_header(memoryview(data)[start + 8 : at])
+        header = _decode_header(data[start + 8 : at])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"a frame that cannot be read: {error}") from error
     if length > limits.FRAME_BYTES_MAX and type(header) is not StepFrame:
         raise ProtocolError(f"a frame of {length} bytes")
     sections: list[bytes] = []
-    for size in getattr(header, "raw", ()):
-        sections.append(data[at : at + size])
-        at += size
+    if type(header) in _WITH_SECTIONS:
+        for size in header.raw:
+            sections.append(data[at : at + size])
+            at += size
     if at != stop:
         raise ProtocolError("sections that do not fill their frame")
     return header, sections
@@ -342,7 +344,7 @@ def compute(
     items = [_item(envelope, sections) for envelope in envelopes]
     raw = [len(section) for section in sections]
     n, a, name = address
-    header = _Compute(n=n, a=a, seq=seq, name=name, base=base is not None, items=items, raw=raw)
+    header = _Compute(n, a, seq, name, base is not None, items, raw)
     return _framed(header, sections, sum(raw))
 
 

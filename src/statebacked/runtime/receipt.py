@@ -7,7 +7,7 @@ ProtocolError; the worker is killed for it.
 
 from collections.abc import Collection, Iterator
 from itertools import accumulate
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -39,19 +39,21 @@ _skip = msgspec.json.Decoder(msgspec.Raw).decode  # refuses bad syntax, a second
 _skip_event = msgspec.json.Decoder(_EventShape).decode
 _skip_tags = msgspec.json.Decoder(list[str]).decode
 
+_FLAT_BYTES_MAX: Final = 2 * JSON_DEPTH_MAX  # nothing deeper is shorter
+_VALUE_STARTS: Final = frozenset({b'"', b"{"})
 _UNCHANGED = Step(changed=False)
 
 
-def check_json(section: bytes) -> Json:
+def check_json(section: Json) -> Json:
     """One JSON value of any kind. Raises ProtocolError."""
     try:
         _skip(section)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ProtocolError(f"a section that is no JSON: {error}") from error
-    return _check_text(section)
+    return section if len(section) <= _FLAT_BYTES_MAX and section.isascii() else _check_text(section)
 
 
-def _check_event(section: bytes) -> Json:
+def _check_event(section: Json) -> Json:
     try:
         _skip_event(section)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -59,33 +61,33 @@ def _check_event(section: bytes) -> Json:
     return _check_text(section)
 
 
-def _check_value(section: bytes) -> Json:
-    if section[:1] not in {b'"', b"{"}:
+def _check_value(section: Json) -> Json:
+    if section[:1] not in _VALUE_STARTS:
         raise ProtocolError("a state value that is neither string nor object")
     return check_json(section)
 
 
-def _check_tags(section: bytes) -> Json:
+def _check_tags(section: Json) -> Json:
     try:
         _skip_tags(section)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"tags that are no array of strings: {error}") from error
-    return Json(section)
+    return section
 
 
-def _check_snapshot(section: bytes) -> Json:
+def _check_snapshot(section: Json) -> Json:
     if section[:1] != b"{":
         raise ProtocolError("a snapshot that is no object")
     return check_json(section)
 
 
-def _check_context(section: bytes) -> Json:
+def _check_context(section: Json) -> Json:
     if len(section) > limits.CONTEXT_BYTES_MAX:
         raise ProtocolError(f"a context of {len(section)} bytes")
     return check_json(section)
 
 
-def _check_text(section: bytes) -> Json:
+def _check_text(section: Json) -> Json:
     """What the JSON scanner does not look at: UTF-8 and depth."""
     if not section.isascii():
         try:
@@ -95,7 +97,7 @@ def _check_text(section: bytes) -> Json:
     # No section with fewer brackets is too deep, and counting costs next to nothing.
     if section.count(b"{") + section.count(b"[") > JSON_DEPTH_MAX and _depth(section) > JSON_DEPTH_MAX:
         raise ProtocolError(f"JSON that is more than {JSON_DEPTH_MAX} deep")
-    return Json(section)
+    return section
 
 
 _PARENS: Final = bytes.maketrans(b"[]{}", b"()()")
@@ -123,21 +125,22 @@ def _depth(json: bytes) -> int:
 
 def steps_of(frame: StepFrame, sections: list[bytes], indexes: Collection[str]) -> tuple[Step, ...]:
     """The steps of a frame. `indexes` are the declared index names. Raises ProtocolError."""
-    rest = iter(sections)
+    rest = iter(cast("list[Json]", sections))
     try:
         steps = tuple([_step(head, rest, indexes) if head.changed else _UNCHANGED for head in frame.steps])
     except StopIteration:
         raise ProtocolError("a step with too few sections") from None
     if next(rest, None) is not None:
         raise ProtocolError("a step with too many sections")
-    for step in steps[:-1]:
+    for step in steps[:-1] if len(steps) > 1 else ():
         if step.has_effects or step.sends or step.starts or step.stops:
             raise ProtocolError("a step computed above one whose effects are not performed")
     return steps
 
 
-def _step(head: StepHead, rest: Iterator[bytes], indexes: Collection[str]) -> Step:
-    if head.timers or head.sends or head.starts or head.stops or head.idx:
+def _step(head: StepHead, rest: Iterator[Json], indexes: Collection[str]) -> Step:
+    timers, starts, stops, idx = head.timers, head.starts, head.stops, head.idx
+    if timers or head.sends or starts or stops or idx:
         _check_counts(head, indexes)
     # The order of these arguments is the order of the sections.
     return Step(
@@ -149,16 +152,16 @@ def _step(head: StepHead, rest: Iterator[bytes], indexes: Collection[str]) -> St
         snapshot=_check_snapshot(next(rest)),
         context=_check_context(next(rest)) if head.ctx else None,
         public=check_json(next(rest)) if head.pub else None,
-        timers=tuple([_timer(timer, rest) for timer in head.timers]),
-        sends=tuple([_check_event(next(rest)) for _ in range(head.sends)]),
-        starts=tuple([ServiceId(id) for id in head.starts]),
-        stops=tuple([ServiceId(id) for id in head.stops]),
-        indexes=tuple([(name, tuple(values)) for name, values in head.idx]),
+        timers=tuple([_timer(timer, rest) for timer in timers]) if timers else (),
+        sends=tuple([_check_event(next(rest)) for _ in range(head.sends)]) if head.sends else (),
+        starts=tuple([ServiceId(id) for id in starts]) if starts else (),
+        stops=tuple([ServiceId(id) for id in stops]) if stops else (),
+        indexes=tuple([(name, tuple(values)) for name, values in idx]) if idx else (),
         has_effects=head.effects,
     )
 
 
-def _timer(head: SetHead | CancelHead, rest: Iterator[bytes]) -> SetTimer | CancelTimer:
+def _timer(head: SetHead | CancelHead, rest: Iterator[Json]) -> SetTimer | CancelTimer:
     if type(head) is SetHead:
         delay_ms = int(min(head.delay_ms, DELAY_MS_MAX))
         return SetTimer(SendId(head.send_id), delay_ms, _check_event(next(rest)))
@@ -189,10 +192,12 @@ def sent_of(frame: PerformedFrame, sections: list[bytes]) -> tuple[Sent, ...]:
         raise ProtocolError("a performed frame whose sections are not its events")
     if len(frame.sent) > limits.STEP_MESSAGES_MAX:
         raise ProtocolError("a performed frame with too many events")
-    return tuple([_sent(head, section) for head, section in zip(frame.sent, sections, strict=True)])
+    return tuple(
+        [_sent(head, section) for head, section in zip(frame.sent, cast("list[Json]", sections), strict=True)]
+    )
 
 
-def _sent(head: SentHead, section: bytes) -> Sent:
+def _sent(head: SentHead, section: Json) -> Sent:
     service = head.service
     return Sent(
         internal=Internal(_check_event(section), head.token),
@@ -208,7 +213,7 @@ def inside_of(frame: Inside, sections: list[bytes]) -> Sent:
         raise ProtocolError("an inside frame without its event")
     id, seq = frame.service
     return Sent(
-        internal=Internal(_check_event(sections[0]), frame.token),
+        internal=Internal(_check_event(Json(sections[0])), frame.token),
         service=ServiceRun(ServiceId(id), Seq(seq)),
         ends_service=frame.ends,
     )
