@@ -54,6 +54,22 @@ def test_a_refusal_names_the_wrong_parameter(smply: Smply, server: FakeServer) -
     assert smply("orgs", "list").err == "error: no [parameter cursor] (400, invalid-parameter)\n"
 
 
+def test_an_org_that_is_none_of_yours_is_named_with_the_way_out(smply: Smply, server: FakeServer) -> None:
+    server.refuse("GET /orgs", 403, {"code": "missing-org", "error": "not your org"})
+    outcome = smply("--org", "org_old", "orgs", "list")
+
+    assert "org_old" in outcome.err
+    assert "smply orgs default set" in outcome.err
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://[", "ftp://127.0.0.1", "http://a b/"])
+def test_a_url_that_is_none_is_told(stranger: Smply, url: str) -> None:
+    outcome = stranger("--api-url", url, "--access-token", "t", "orgs", "list")
+
+    assert outcome.code == 1
+    assert url in outcome.err
+
+
 def test_a_servers_words_cannot_steer_the_terminal(smply: Smply, server: FakeServer) -> None:
     server.refuse("GET /orgs", 400, {"code": "x", "error": "\x1b[2Jgone\r\u202eexe"})
     outcome = smply("orgs", "list")

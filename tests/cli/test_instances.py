@@ -11,6 +11,10 @@ CREATE = ("instances", "create", "--machine", "toggler", "--instance", "session-
 SEND = ("instances", "send-event", "--machine", "toggler", "--instance", "session-123")
 
 
+def instance(name: str) -> dict[str, object]:
+    return {"slug": name, "createdAt": "t", "status": "running", "machineVersion": {"id": "ver_1"}}
+
+
 def test_create_acts_as_the_user_of_the_auth_context(smply: Smply, server: FakeServer) -> None:
     outcome = smply(*CREATE, "--auth-context", ACT)
 
@@ -108,15 +112,16 @@ def test_a_refusal_shows_code_message_and_request_id(smply: Smply, server: FakeS
 def test_lists_are_one_array_a_page_in_a_pipe(smply: Smply, server: FakeServer) -> None:
     server.give(
         "GET /machines/toggler/i",
-        {"instances": [{"slug": "a"}, {"slug": "b"}], "cursor": "next one"},
-        {"instances": [{"slug": "c"}]},
+        {"instances": [instance("a"), instance("b")], "cursor": "next one"},
+        {"instances": [instance("c")]},
     )
     outcome = smply("instances", "list", "-m", "toggler")
 
     decoder = json.JSONDecoder()
     first, end = decoder.raw_decode(outcome.out)
     second, _ = decoder.raw_decode(outcome.out[end:].lstrip())
-    assert [first, second] == [[{"slug": "a"}, {"slug": "b"}], [{"slug": "c"}]]
+    assert [[row["name"] for row in page] for page in (first, second)] == [["a", "b"], ["c"]]
+    assert first[0] == {"name": "a", "createdAt": "t", "machineVersion": {"id": "ver_1"}, "status": "running"}
     assert [request.url.params.get("cursor") for request in server.requests] == [None, "next one"]
 
 

@@ -1,4 +1,4 @@
-"""`statebacked dev` as a process: what it prints works when pasted, changes are deployed, and the page works."""
+"""`statebacked dev` as a process: what it prints works when pasted, changes are deployed, the page works."""
 
 import os
 import re

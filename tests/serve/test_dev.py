@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+import socket
 from pathlib import Path
 
 import httpx
@@ -100,7 +102,11 @@ def test_reset_removes_a_data_folder_and_nothing_else(tmp_path: Path) -> None:
         empty_data_folder(data)
     assert (data / "mine.txt").exists()
 
-    (data / "admin.json").write_text("{}")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        (data / "admin.json").write_text(json.dumps({"url": url, "adminToken": "t", "orgId": "org_1"}))
+        with pytest.raises(CliError, match=url):
+            empty_data_folder(data)
     empty_data_folder(data)
     assert not data.exists()
 

@@ -5,10 +5,11 @@ A call waits up to 120 s for its answer: an event is answered when its services 
 
 import gzip
 import json
+import re
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from statebacked.cli.credentials import Credentials
 from statebacked.cli.errors import ApiError, CliError
@@ -23,6 +24,7 @@ JsonObject = dict[str, object]
 
 ANSWER_TIMEOUT_S = 120.0
 CONNECT_TIMEOUT_S = 5.0
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def path_of(*segments: str) -> str:
@@ -52,8 +54,12 @@ class Api:
     def __enter__(self) -> Self:
         import httpx
 
+        host = _host(self._credentials)
         self._client = httpx.Client(
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S), transport=self._transport
+            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            transport=self._transport,
+            # A proxy of the environment cannot reach this machine's own loopback.
+            trust_env=host not in LOOPBACK_HOSTS,
         )
         return self
 
@@ -123,7 +129,23 @@ class Api:
     def _checked(self, response: "httpx.Response") -> "httpx.Response":
         if response.is_success:
             return response
-        raise _refusal(response)
+        refusal = _refusal(response)
+        if refusal.code == "missing-org" and self._credentials.org is not None:
+            refusal.message += (
+                f"; asked for {self._credentials.org}, --org or `smply orgs default set` name another"
+            )
+        raise refusal
+
+
+def _host(credentials: Credentials) -> str:
+    """Of the server's URL. Raises CliError when it is none."""
+    try:
+        url = urlsplit(credentials.url)
+        if url.scheme in ("http", "https") and url.hostname and not re.search(r"\s", credentials.url):
+            return url.hostname
+    except ValueError:
+        pass
+    raise CliError(f"{credentials.url!r} ({credentials.source}) is no URL of a server: http://HOST:PORT")
 
 
 def _refusal(response: "httpx.Response") -> ApiError:

@@ -94,8 +94,8 @@ def list_instances(context: typer.Context, machine: Machine) -> None:
     with connect(context) as api:
         page_through(
             lambda cursor: api.get(path_of("machines", machine, "i"), paged(cursor)),
-            lambda page: rows_of(page, "instances"),
-            ["slug", "status", "machineVersion", "createdAt"],
+            lambda page: [_row(instance) for instance in rows_of(page, "instances")],
+            ["name", "status", "machineVersion", "createdAt"],
         )
 
 
@@ -118,3 +118,9 @@ def parse_event(text: str) -> object:
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
         raise CliError(f'--event {json.dumps(event)} has no "type": an event object names itself there')
     return event
+
+
+def _row(instance: JsonObject) -> JsonObject:
+    """The original's columns: an instance's slug is called its name there."""
+    row: JsonObject = {"name": instance.get("slug")}
+    return row | {key: instance.get(key) for key in ("createdAt", "machineVersion", "status")}

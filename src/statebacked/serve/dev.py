@@ -12,19 +12,21 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from watchfiles import Change, awatch
 
 from statebacked.cli.api import Api, JsonObject, path_of
 from statebacked.cli.build import SOURCE_SUFFIXES, Bundle, build
-from statebacked.cli.credentials import Credentials
+from statebacked.cli.credentials import Credentials, read_admin_file
 from statebacked.cli.errors import ApiError, CliError
-from statebacked.cli.output import note, rows_of
+from statebacked.cli.output import note, progress, rows_of
 from statebacked.cli.versions import upload_version
 from statebacked.serve.dev_page import page_app, page_folder, serve_page
 from statebacked.serve.dev_plan import Deployment, DevFile, ServerInfo, parse_dev_file
@@ -74,15 +76,24 @@ def find_command_line() -> CommandLine:
 
 
 def empty_data_folder(data: Path) -> None:
-    """`--reset`: removes a server's data, all of it. Raises CliError for a folder that does not look like
-    one."""
+    """`--reset`: removes a server's data, all of it. Raises CliError when the folder does not look like a
+    server's, or when its server runs."""
     if not data.exists():
         return
     if not (data / "admin.json").is_file():
-        raise CliError(
-            f"{data} has no admin.json, so it may not be a server's data folder: remove it by hand"
-        )
+        raise CliError(f"{data} has no admin.json: remove it by hand if it is a server's data folder")
+    url = urlsplit(read_admin_file(data / "admin.json").url)
+    if url.hostname is not None and url.port is not None and _is_taken(url.hostname, url.port):
+        raise CliError(f"something answers at {url.geturl()}: stop the server of {data} first")
     shutil.rmtree(data)
+
+
+def _is_taken(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 class Workshop:
@@ -97,7 +108,8 @@ class Workshop:
         """One round; failures are printed."""
         for dev_file in self._files:
             try:
-                deployment, bundle = await asyncio.to_thread(self._deploy, dev_file)
+                with progress(f"{dev_file.machine}: bundling (the first time fetches the bundler)"):
+                    deployment, bundle = await asyncio.to_thread(self._deploy, dev_file)
             except CliError as exc:
                 note(f"{dev_file.machine}: not deployed: {exc}")
                 continue
