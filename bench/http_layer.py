@@ -18,6 +18,7 @@ import uvicorn
 import uvloop
 from tests.api.server import ApiServer
 
+from statebacked.api.one_write import OneWriteProtocol
 from statebacked.api.use_cases import Engine
 from statebacked.model.ids import InstanceKey, Instant, Seq
 from statebacked.model.values import Json, StateView
@@ -49,11 +50,12 @@ def serve(port: int, pipe: Connection) -> None:
         config = uvicorn.Config(
             world.app,
             port=port,
-            http="httptools",
+            http=OneWriteProtocol,
             loop="uvloop",
             access_log=False,
             log_level="warning",
             server_header=False,
+            proxy_headers=False,
             lifespan="off",
         )
         server = uvicorn.Server(config)
