@@ -192,6 +192,7 @@ async def test_unavailable_says_that_it_may_be_tried_again(server: ApiServer) ->
     async with server.client(await server.token(org)) as client:
         response = await client.post(INSTANCE + "/events", json={"event": "go"})
         assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+        assert response.headers["retry-after"] == "1"
 
 
 async def test_readiness_is_the_engines(server: ApiServer) -> None:

@@ -24,6 +24,7 @@ from statebacked.model.limits import (
     SOCKETS_UNAUTHENTICATED_PER_ADDRESS_MAX,
     TOKEN_LEEWAY_S,
 )
+from statebacked.ports import StoreFailed
 from tests.api.contract import named
 from tests.api.server import ApiServer
 
@@ -301,6 +302,28 @@ async def test_every_upgrade_is_accepted_and_each_subscribe_told_what_is_wrong(s
                 wire.subscribe(request_id)
                 error = await wire.frame()
                 assert (error["requestId"], error["status"], error["code"]) == (request_id, 403, code)
+
+
+async def test_a_catalogue_that_fails_costs_no_socket(
+    server: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    org = await with_instance(server)
+    token = await server.token(org)
+    find_key = server.catalogue.find_key
+
+    async def failing(key: Any) -> Any:
+        raise StoreFailed("disk full")
+
+    server.catalogue.find_key = failing  # type: ignore[method-assign]  # the store's own fault
+    async with socket(server, token) as wire:
+        await accepted(wire)
+        wire.subscribe("1")
+        told = await wire.frame()
+        assert (told["status"], told["code"]) == (503, "unavailable")
+        server.catalogue.find_key = find_key  # type: ignore[method-assign]
+        wire.subscribe("1")
+        assert (await wire.frame())["state"] == "start"
+    assert "disk full" in caplog.text
 
 
 async def test_the_org_in_the_url_is_the_tokens_own(server: ApiServer) -> None:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from statebacked.api.bodies import Message
 from statebacked.api.wire import encode, error_body
 from statebacked.auth.principal import Principal
-from statebacked.model.errors import MachineRefusal, RateLimited, RejectedByAuthorizer, StateBackedError
+from statebacked.model.errors import MachineRefusal, RejectedByAuthorizer, StateBackedError
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ PREFLIGHT_HEADERS: Final[tuple[Header, ...]] = (
     ),
     (b"access-control-max-age", b"7200"),
 )
+_TRY_AGAIN: Final = frozenset({429, 503})
 # Texts of these refusals come from the machine's code; what stands here is said in their place.
 _MACHINE_TEXTS: Final = {
     "rejected-by-machine-authorizer": "the machine's authorizer did not admit this",
@@ -80,7 +81,7 @@ async def send_reply(send: Send, reply: Reply, common: list[Header]) -> None:
 def error_reply(error: StateBackedError, request_id: str) -> Reply:
     """The one mapping from errors to responses."""
     headers: tuple[Header, ...] = _FRESH_JSON
-    if isinstance(error, RateLimited):
+    if error.status in _TRY_AGAIN:
         headers = (*_FRESH_JSON, (b"retry-after", b"1"))
     return Reply(error.status, error_body(error, request_id), headers)
 

@@ -43,6 +43,7 @@ GOING_AWAY: Final = 1001
 SERVICE_RESTART: Final = 1012
 TRY_AGAIN_LATER: Final = 1013
 _CLOSE_S: Final = 1.0
+_CLOSE_ALL_S: Final = 5.0
 _EXPIRY_LOOK_S: Final = 24 * 3600.0
 
 
@@ -86,13 +87,13 @@ class Sockets:
             self._count(address, is_stranger, -1)
 
     async def close(self) -> None:
-        """Send what waits, then close every socket with 1012."""
+        """Send what waits, then close every socket with 1012. Those that read nothing are not waited for."""
         self._closing = True
         sockets = list(self._open)
         for socket in sockets:
             socket.close(SERVICE_RESTART)
         if sockets:
-            await asyncio.wait([socket.ended for socket in sockets])
+            await asyncio.wait([socket.ended for socket in sockets], timeout=_CLOSE_ALL_S)
 
     def _has_room(self, address: str | None, is_stranger: bool) -> bool:
         if self._closing or len(self._open) >= SOCKETS_MAX:
@@ -187,6 +188,10 @@ class Socket:
             check_scope(principal, "state.read")
         except StateBackedError as error:
             return error
+        except Exception:
+            # Refusing the upgrade for it would be worse: the published client does not survive that.
+            logger.exception("a socket's token cannot be judged")
+            return Unavailable("the token cannot be judged now: subscribe again")
         self._principal = principal
         self._principal_until = now.mono + AUTH_REVISION_SEEN_MS
         self._look_at_expiry()
