@@ -31,7 +31,8 @@ from statebacked.runtime.process import find_sandbox
 COUNTER = b"""import { assign, createMachine } from "xstate";
 export const allowRead = () => true, allowWrite = () => true;
 const count = assign({ count: ({ context }) => context.count + 1 });
-export default createMachine({ initial: "off", context: { count: 0, public: { on: false }, words: ["a", "b"] },
+export default createMachine({ initial: "off",
+  context: { count: 0, public: { on: false }, words: ["a", "b"] },
   states: { off: { on: { toggle: { target: "on", actions: count } } }, on: { on: { toggle: "off" } } } });"""
 TOGGLE = Envelope(
     id=EnvelopeId("evt_1"),

@@ -78,6 +78,8 @@ class Crew:
         """It knows nothing that a new crew would not."""
         if self._shared or self._trial_worker or self._own or self._tasks or self._guilty:
             return False
+        if self._waiting or self._trials or self._on_trial:
+            return False
         return not self._deaths or now - self._not_before > self._policy.steady_ms / 1000
 
     def close(self) -> None:

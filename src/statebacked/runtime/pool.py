@@ -36,6 +36,7 @@ logger = structlog.get_logger(__name__)
 _MIB: Final = 1024 * 1024
 _NEW_WORKER_BYTES: Final = 48 * _MIB  # what a worker is taken to occupy until it was measured
 _ROOM_POLL_S: Final = 0.1
+_BOOT_ATTEMPTS: Final = 2
 
 LoadBundle = Callable[[VersionId], Awaitable[bytes]]
 LoadSelectors = Callable[[Code], Awaitable[Sequence[tuple[str, str]]]]
@@ -132,6 +133,8 @@ class Pool:
     async def may_read(
         self, code: Code, key: InstanceKey, saved: Saved, auths: Sequence[Json]
     ) -> Sequence[bool]:
+        if self._is_closed:
+            raise WorkerGone("is no longer started: the server stops")
         crew = self._crew(code)
         read = SavedRead(key.name, saved, auths, self._read_expires_ms)
         crew.admit(read)
@@ -143,6 +146,9 @@ class Pool:
         return await read.answer
 
     async def validate(self, bundle: bytes, xstate_hint: str | None) -> Validated:
+        if self._is_closed:
+            raise Unavailable("the server stops")
+
         async def try_load(major: int) -> tuple[Loaded | Unloadable, str]:
             worker = await self._ready(major)
             try:
@@ -159,7 +165,8 @@ class Pool:
     # --- Places
 
     def place(self, activation: Activation) -> None:
-        self._crew(activation.code).place(activation)
+        if not self._is_closed:
+            self._crew(activation.code).place(activation)
 
     def _crew(self, code: Code) -> Crew:
         crew = self._crews.get(code)
@@ -209,7 +216,7 @@ class Pool:
         return without_paths(message, dist, specifiers)
 
     async def _ready(self, major: int) -> Worker:
-        """A generic worker of that major. Raises InvalidMachine, Unavailable, WorkerGone."""
+        """A generic worker of that major. Raises InvalidMachine, Unavailable."""
         if major not in self._sandbox.majors():
             raise InvalidMachine(f"this server has no worker for XState {major}")
         if major in self._wanted:  # a validation alone keeps no worker of its major
@@ -217,8 +224,13 @@ class Pool:
         spares = self._spares.get(major)
         if spares:
             return spares.popleft()
-        await self._wait_for_room()
-        return await self._boot(major)
+        for _ in range(_BOOT_ATTEMPTS):
+            await self._wait_for_room()
+            try:
+                return await self._boot(major)
+            except WorkerGone as gone:
+                logger.warning("worker does not start", major=major, reason=gone.reason)
+        raise Unavailable("no worker can be started now: try again in a moment")
 
     async def _boot(self, major: int) -> Worker:
         if self._folder is None:
@@ -273,8 +285,12 @@ class Pool:
         return sum(max(worker.resident_bytes, _NEW_WORKER_BYTES) for worker in self._workers)
 
     def _evict_one(self) -> bool:
-        """End the worker that was used least recently of those that are idle; False when none is."""
-        idle = [worker for worker in self._workers if worker.state == "loaded" and not worker.is_working]
+        """End an idle worker: a spare, else the one used least recently. False when there is none."""
+        idle = [
+            worker
+            for worker in self._workers
+            if worker.state in {"ready", "loaded"} and not worker.is_working
+        ]
         if not idle:
             return False
         min(idle, key=lambda worker: worker.used_at).retire()

@@ -108,7 +108,7 @@ class Process(asyncio.SubprocessProtocol):
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        if not self.is_over:
+        if not self._stdin.is_closing():  # it closes when the process dies, before that is told
             self._stdin.write(b"".join(out))
 
     def kill(self, reason: str) -> None:

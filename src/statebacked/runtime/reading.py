@@ -31,8 +31,12 @@ class SavedRead:
 
     def enter(self, worker: Worker) -> None:
         self._has_entered = True
-        read = worker.read((_NO_ACTIVATION, self._name), self._saved, self._auths, self._expires_ms)
-        read.add_done_callback(self._heard)
+        try:
+            read = worker.read((_NO_ACTIVATION, self._name), self._saved, self._auths, self._expires_ms)
+        except WorkerGone as busy:
+            self.turned_away("unavailable", busy.reason)
+        else:
+            read.add_done_callback(self._heard)
 
     def turned_away(self, code: str, message: str) -> None:
         self.is_refused = True

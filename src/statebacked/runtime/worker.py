@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import structlog
 
@@ -23,6 +23,8 @@ from statebacked.runtime import protocol
 from statebacked.runtime.process import Process, Sandbox, start_process
 
 logger = structlog.get_logger(__name__)
+
+READS_MAX: Final = 4_096
 
 State = Literal["starting", "ready", "loading", "loaded", "over"]
 Stream = str  # "stdout" or "stderr"
@@ -245,7 +247,12 @@ class Worker:
         auths: Sequence[Json],
         expires_ms: int,
     ) -> Read:
-        """Ask allowRead about a state that it holds, or about one that is sent along (activation 0)."""
+        """Ask allowRead about a state that it holds, or about one that is sent along (activation 0).
+
+        Raises WorkerGone when too many are asked already.
+        """
+        if len(self.reads) >= READS_MAX:
+            raise WorkerGone("has too many reads under way")
         if not self.reads:
             self._hooks.worker_woke()
         n = self._reads_begun = self._reads_begun + 1
