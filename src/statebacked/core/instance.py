@@ -74,6 +74,7 @@ from statebacked.model.values import (
     InstanceRecord,
     Internal,
     Now,
+    PendingTimer,
     Performed,
     Refused,
     ServiceFailed,
@@ -235,21 +236,26 @@ def _reject_row(
     out: list[Command],
 ) -> tuple[Activation, Commit | None]:
     assert envelope.cause is not None
-    rejection = retry.reject(envelope.cause, envelope.attempts + 1, f"{code}: {message}", now, policy)
+    attempts = envelope.attempts + 1
+    rejection = retry.reject(envelope.cause, attempts, f"{code}: {message}", now, policy)
     out.append(Complain(envelope, code, message))
-    if rejection.retry_at is not None:
-        out.append(Arm((_due_again(a, envelope, rejection.retry_at),)))
-    else:
+    if rejection.retry_at is None:
         a = mailbox.without_row(a, rejection.cause)
+    else:
+        a = _retry_timer(a, envelope, attempts, rejection.retry_at, out)
     return a, replace(_row_commit(a), rejected=rejection)
 
 
-def _due_again(a: Activation, envelope: Envelope, retry_at: Instant) -> DueTimer:
+def _retry_timer(
+    a: Activation, envelope: Envelope, attempts: int, retry_at: Instant, out: list[Command]
+) -> Activation:
     assert envelope.cause is not None
     assert isinstance(envelope.payload, External)
-    pending = next(t for t in a.timers if t.key == envelope.cause.key)
-    timer = Timer(key=pending.key, send_id=pending.send_id, due=pending.due, event=envelope.payload.event)
-    return _due(a, timer, retry_at, envelope.attempts + 1)
+    n = next(n for n, timer in enumerate(a.timers) if timer.key == envelope.cause.key)
+    key, send_id, due, _ = a.timers[n]
+    timer = Timer(key=key, send_id=send_id, due=due, event=envelope.payload.event)
+    out.append(Arm((_due(a, timer, retry_at, attempts),)))
+    return replace(a, timers=(*a.timers[:n], PendingTimer(key, send_id, due, attempts), *a.timers[n + 1 :]))
 
 
 def _due(a: Activation, timer: Timer, fire_at: Instant, attempts: int) -> DueTimer:

@@ -88,8 +88,10 @@ def _is_full(mailbox: Sequence[Envelope], envelope: Envelope, policy: Policy) ->
 
 def _accept_row(a: Activation, envelope: Envelope, cause: Cause, policy: Policy) -> Activation:
     """A durable row can always be delivered again, so one that is not welcome now is just dropped."""
-    if cause.table == "timer" and all(t.key != cause.key for t in a.timers):
-        return a  # cancelled, or consumed, since it was read
+    if cause.table == "timer" and not any(
+        t.key == cause.key and t.attempts <= envelope.attempts for t in a.timers
+    ):
+        return a  # cancelled, consumed, or refused since it was read
     known = under_way(a.phase)
     if len(a.mailbox) >= policy.mailbox_max or any(e.id == envelope.id for e in (*known, *a.mailbox)):
         return a

@@ -163,11 +163,13 @@ class Timer(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PendingTimer(NamedTuple):
-    """What an activation remembers of a timer row, in the order of setting."""
+    """What an activation remembers of a timer row, in the order of setting. `attempts`: refused deliveries
+    that it has seen itself; a delivery that was read before them is stale."""
 
     key: RowKey
     send_id: SendId
     due: Instant
+    attempts: int = 0
 
 
 class Message(Struct, frozen=True, kw_only=True, gc=False):
