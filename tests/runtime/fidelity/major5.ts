@@ -1,0 +1,147 @@
+// XState 5: the adapter under test, and plain xstate to compare it with.
+
+import { clock, turn } from "./clock.ts";
+import { createActor } from "xstate";
+import { createAdapter } from "js/xstate5.ts";
+import { type Action, asJson, inOrder, type Script, type Side, type View } from "./run.ts";
+import { takeNotes, tick } from "./trace.ts";
+
+export const adapter = createAdapter({ microstepsMax: 1_000 });
+export const major = 5;
+
+interface Snapshot {
+  value: unknown;
+  context: unknown;
+  tags: Set<string>;
+  status: string;
+  children: Record<string, unknown>;
+  _nodes: unknown[];
+  machine: { resolveState(state: unknown): Snapshot };
+}
+
+interface Scheduler {
+  schedule(source: object, target: object, event: object, delay: number, id?: string): void;
+  cancel(source: object, id: string): void;
+}
+
+interface Actor {
+  system: {
+    _relay: (source: object | undefined, target: unknown, event: object) => void;
+    scheduler: Scheduler;
+  };
+  start(): void;
+  stop(): void;
+  send(event: unknown): void;
+  getSnapshot(): Snapshot;
+  subscribe(observer: { next(): void; error(thrown: unknown): void }): void;
+}
+
+interface Machine {
+  config: { context: object };
+  implementations: object;
+  transition(snapshot: Snapshot, event: object, scope: unknown): Snapshot;
+  constructor: new (config: object, implementations: object) => unknown;
+}
+
+export class PlainSide implements Side {
+  over: string | null = null;
+  readonly #actor: Actor;
+  readonly #origins = new WeakMap<object, object>();
+
+  constructor(machine: unknown, script: Script) {
+    const { config, implementations, constructor: Machine } = machine as Machine;
+    const context = { ...config.context, ...script.context };
+    const own = script.context ? new Machine({ ...config, context }, implementations) : machine;
+    const options = { clock, logger: (...said: unknown[]) => console.log(...said) };
+    this.#actor = createActor(
+      heedless(own as Machine, this.#origins) as never,
+      options as never,
+    ) as unknown as Actor;
+    const relay = this.#actor.system._relay;
+    this.#actor.system._relay = (source, target, event) => {
+      const copy = { ...event }; // senders share constants, origins differ
+      if (target === this.#actor && source && source !== this.#actor) this.#origins.set(copy, source);
+      relay(source, target, copy);
+    };
+    nameNewest(this.#actor.system.scheduler);
+    this.#actor.subscribe({
+      next: () => {
+        try {
+          tick();
+          if (!this.#isCoherent()) throw new Error("incoherent");
+        } catch (error) {
+          // Whoever runs in circles may never let the event loop turn: it is stopped from inside.
+          this.over = (error as Error).message;
+          this.#actor.stop();
+        }
+      },
+      error: () => (this.over ??= "failed"),
+    });
+  }
+
+  async start(): Promise<void> {
+    this.#actor.start();
+    await this.#rest();
+  }
+
+  async act(action: Action): Promise<void> {
+    if ("send" in action) this.#actor.send(asJson(action.send));
+    else await clock.advance(action.advance, turn);
+    await this.#rest();
+  }
+
+  view(): View {
+    const { value, context, tags, status } = this.#actor.getSnapshot();
+    return {
+      value: inOrder(value),
+      context: inOrder(asJson(context)),
+      tags: [...tags].sort(),
+      done: status === "done",
+      notes: takeNotes(),
+    };
+  }
+
+  stop(): void {
+    this.#actor.stop();
+  }
+
+  /** Like xstate 4, 5 can come to a configuration that its own value does not have. */
+  #isCoherent(): boolean {
+    const { value, context, status, _nodes, machine } = this.#actor.getSnapshot();
+    return status !== "active" || machine.resolveState({ value, context })._nodes.length === _nodes.length;
+  }
+
+  async #rest(): Promise<void> {
+    await turn();
+    if (this.#actor.getSnapshot().status === "error") this.over ??= "failed";
+  }
+}
+
+/** Here, unlike in plain xstate, a timer that fires does not take away the name of a newer one of the same id. */
+function nameNewest(scheduler: Scheduler): void {
+  const { schedule, cancel } = scheduler;
+  const names = new Map<string, string>();
+  let count = 0;
+  const nameOf = (source: object, id: string) => `${(source as { sessionId: string }).sessionId} ${id}`;
+  scheduler.schedule = (source, target, event, delay, id = "") => {
+    const unique = `${id} ${count++}`;
+    names.set(nameOf(source, id), unique);
+    schedule(source, target, event, delay, unique);
+  };
+  scheduler.cancel = (source, id) => {
+    cancel(source, names.get(nameOf(source, id)) ?? id);
+    names.delete(nameOf(source, id));
+  };
+}
+
+/** Here, unlike in plain xstate, a service is not heard any more once it was stopped, whatever it had sent before. */
+function heedless(machine: Machine, origins: WeakMap<object, object>): Machine {
+  const transition = (snapshot: Snapshot, event: object, scope: unknown): Snapshot => {
+    const origin = origins.get(event);
+    const isHeard = origin === undefined || Object.values(snapshot.children).includes(origin);
+    return isHeard ? machine.transition(snapshot, event, scope) : snapshot;
+  };
+  return Object.create(machine, { transition: { value: transition } }) as Machine;
+}
+
+export { dialect5 as dialect } from "./dialect5.ts";
