@@ -17,6 +17,7 @@ def start_dev(settings: Settings, files: Sequence[str], *, is_reset: bool, page_
     """Until SIGTERM or Ctrl-C; the exit code."""
     try:
         dev_files = [parse_dev_file(text, Path.cwd()) for text in files]
+        _refuse_twins([dev_file.machine for dev_file in dev_files])
         if is_reset:
             empty_data_folder(settings.data)
     except CliError as refused:
@@ -38,6 +39,13 @@ def start_dev(settings: Settings, files: Sequence[str], *, is_reset: bool, page_
         await develop(info, dev_files, page_port=page_port)
 
     return run(settings, alongside, machine_log=print_machine_line, is_dev=True)
+
+
+def _refuse_twins(machines: Sequence[str]) -> None:
+    """Two files of one machine would overwrite each other."""
+    twins = sorted({name for name in machines if machines.count(name) > 1})
+    if twins:
+        raise CliError(f"two files are named {twins[0]}: name them apart with NAME=FILE")
 
 
 def print_machine_line(code: Code, key: InstanceKey | None, stream: str, line: str) -> None:

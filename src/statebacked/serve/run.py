@@ -12,7 +12,7 @@ import uvloop
 from statebacked.app import MachineLog, Server, open_server
 from statebacked.auth.secrets import MasterKeyRefused
 from statebacked.model.ids import InstanceKey
-from statebacked.ports import Code
+from statebacked.ports import Code, StoreFailed
 from statebacked.serve.log import set_up_logging
 from statebacked.settings import Settings
 from statebacked.store.schema import SchemaRefused
@@ -34,7 +34,7 @@ def run(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(_serve(settings, alongside, machine_log or _log_line, is_dev))
-        except (MasterKeyRefused, SchemaRefused, OSError) as refused:
+        except (MasterKeyRefused, SchemaRefused, StoreFailed, OSError) as refused:
             print(f"statebacked: {refused}", file=sys.stderr)
             return 1
 
@@ -48,12 +48,20 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     async with open_server(settings, machine_log, expose_machine_texts=is_dev) as server:
         print(f"statebacked listens on {server.url}", flush=True)
-        beside = loop.create_task(alongside(server)) if alongside is not None else None
+        beside = loop.create_task(_beside(alongside, server)) if alongside is not None else None
         await stop.wait()
         if beside is not None:
             beside.cancel()
             await asyncio.gather(beside, return_exceptions=True)
     return 0
+
+
+async def _beside(alongside: Alongside, server: Server) -> None:
+    """The root of that task: what it raises is told at once, and the server goes on."""
+    try:
+        await alongside(server)
+    except Exception:
+        logger.exception("what runs beside the server ends")
 
 
 def _log_line(code: Code, key: InstanceKey | None, stream: str, line: str) -> None:
