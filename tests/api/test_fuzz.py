@@ -1,0 +1,41 @@
+"""Requests made up from the contract, sensible and senseless: none is a fault of ours, all answers allowed."""
+
+import asyncio
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.api.server import ApiServer
+
+
+async def world() -> tuple[ApiServer, str]:
+    server = ApiServer()
+    org = await server.org()
+    await server.machine(org)
+    return server, await server.session((org, "admin"))
+
+
+SERVER, TOKEN = asyncio.run(world())
+SCHEMA = schemathesis.openapi.from_asgi("/openapi.yaml", SERVER.app, headers={"host": "localhost"})
+
+
+@SCHEMA.parametrize()
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_no_request_is_a_fault_of_ours(case: Any) -> None:
+    case.headers = {**(case.headers or {}), "host": "localhost", "authorization": f"Bearer {TOKEN}"}
+    case.headers.pop("x-statebacked-org-id", None)
+    case.call_and_validate(
+        checks=[
+            not_a_server_error,
+            content_type_conformance,
+            response_schema_conformance,
+            status_code_conformance,
+        ]
+    )
