@@ -40,6 +40,9 @@ check: setup ## format, lint, types, layers, fast tests, 200 seeds
 	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 	$(PY) -m pytest -q -n 2 -m "not worker and not e2e"
 
+sim: setup ## seeded worlds: SEED=17 replays one with its story, SEEDS=20000 runs that many on all cores
+	$(PY) -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
 tests/e2e/node_modules/.installed: tests/e2e/package-lock.json
 	npm --prefix tests/e2e ci --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -319,7 +319,7 @@ def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[
             first, left = phase.envelopes[0], phase.envelopes[1:]
             back = _abandon_copy(replace(a, mailbox=(*left, *a.mailbox)), out)
             reason = "the machine did not answer in time"
-            if isinstance(first.payload, Internal):  # gone with the copy; its service is owed an error already
+            if isinstance(first.payload, Internal):  # gone with the copy; its service is owed an error
                 out.append(Complain(first, "machine-timeout", reason))
                 return back, None
             return _reject(back, first, "machine-timeout", reason, now, policy, out)

@@ -1,0 +1,304 @@
+"""One activation: its driver, its side of the worker's pipe, and the bystander who watches both."""
+
+from typing import Protocol
+
+from statebacked.core import phases
+from statebacked.core.phases import Activation, Settled, Stepping
+from statebacked.engine.driver import Driver, Ending
+from statebacked.model.ids import ActivationNumber, EnvelopeId, Epoch, ServiceRun
+from statebacked.model.values import (
+    Chattered,
+    Commit,
+    DueTimer,
+    Envelope,
+    InstanceRecord,
+    Now,
+    Outcome,
+    Performed,
+    Refused,
+    ServiceFailed,
+    Stepped,
+    WorkerLost,
+)
+from statebacked.ports import StoreFailed
+from tests.sim import watch, worker
+from tests.sim.clockwork import Plan
+from tests.sim.laws import Life, must
+from tests.sim.store import Answer, Disk, Line
+from tests.sim.surroundings import Surroundings
+
+
+class Fault(Exception):
+    """A mistake of ours."""
+
+
+class Host(Protocol):
+    """The process that an activation lives in."""
+
+    s: Surroundings
+    disk: Disk
+    line: Line
+    epoch: Epoch
+    is_alive: bool
+
+    def process(self) -> worker.Worker: ...
+    def answer(self, to: EnvelopeId) -> None: ...
+    def refuse(self, to: EnvelopeId, code: str) -> None: ...
+    def arm(self, timers: tuple[DueTimer, ...]) -> None: ...
+    def ended(self, loaded: "Loaded", ending: Ending) -> None: ...
+
+
+class Loaded:
+    """What engine/loaded.py is in the server. Judges every command before it executes it."""
+
+    def __init__(self, node: Host, activation: Activation) -> None:
+        self.node = node
+        self.s = node.s
+        self.disk = node.disk
+        self.key = activation.key
+        self.instance = activation.instance
+        self.outside: dict[EnvelopeId, Envelope] = {}
+        self.watch = watch.Watch(node.s.policy)
+        self.worker: worker.Worker | None = None
+        self._decided_at = node.s.clockwork.now()
+        self._alarm: Plan | None = None
+        self._armed: dict[str, DueTimer] = {}
+        self._ended_in_silence: set[ServiceRun] = set()
+        self._undecided: list[phases.Signal] = []
+        self._computing: phases.Compute | None = None
+        self.driver = Driver(
+            activation,
+            policy=node.s.policy,
+            now=self._read_clock,
+            commit=self._commit,
+            execute=self._execute,
+            ended=lambda ending: node.ended(self, ending),
+        )
+
+    @property
+    def a(self) -> Activation:
+        return self.driver.activation
+
+    @property
+    def number(self) -> ActivationNumber:
+        return self.a.number
+
+    def life(self) -> Life | None:
+        return self.disk.lives.get(self.instance)
+
+    def is_idle(self) -> bool:
+        return isinstance(self.a.phase, Settled) and not self.a.mailbox and not self.outside
+
+    def deliver(self, envelope: Envelope) -> None:
+        if envelope.wants_reply:
+            self.outside[envelope.id] = envelope
+        self.signal(phases.Deliver(envelope))
+
+    def signal(self, signal: phases.Signal) -> None:
+        if self.driver.has_ended:
+            return
+        self.s.trace("signal", self.number, signal)
+        if not self._is_busy():
+            watch.hear(self.watch, self.a, signal)
+            self._note_answer(signal)
+        if isinstance(signal, phases.Drain | WorkerLost):
+            self._undecided.append(signal)
+        self.driver.signal(signal)
+        self._rest()
+
+    def _catch_up(self) -> None:
+        """What the driver had to put off is decided now."""
+        while self._undecided and all(s is not self._undecided[0] for s in self.driver._signals):
+            signal = self._undecided.pop(0)
+            if isinstance(signal, WorkerLost):
+                watch.lose_worker(self.watch)
+            else:
+                self.watch.is_draining = True
+
+    def _note_answer(self, signal: phases.Signal) -> None:
+        """What became of the events that are being computed, as far as it cannot be seen in a commit."""
+        phase, life = self.a.phase, self.life()
+        self._ended_in_silence.clear()
+        if not isinstance(phase, Stepping):
+            return
+        first = phase.envelopes[0]
+        failed = first.service if isinstance(first.payload, ServiceFailed) else None
+        match signal:
+            case Stepped(number, steps) if number == phase.number:
+                for envelope, step in zip(phase.envelopes, steps, strict=False):
+                    self.s.selected[envelope.id] = step.changed
+                    if envelope.ends_service and not step.changed and envelope.service:
+                        self._ended_in_silence.add(envelope.service)
+            case Refused(number=number) if number == phase.number and failed is not None:
+                self._ended_in_silence.add(failed)
+            case phases.Tick() | WorkerLost() if failed is not None and life is not None:
+                life.may_be_given_up.add(failed)
+            case _:
+                pass
+
+    def audit(self) -> None:
+        """Time has passed; nothing else need have happened."""
+        self._rest()
+
+    def close(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self.worker is not None:
+            self.worker.down.send(worker.Close(self.number))
+
+    # --- commits -------------------------------------------------------------------------------------
+
+    def _commit(self, commit: Commit) -> Answer:
+        self.s.trace("commit", self.number, commit)
+        answer = self.node.line.commit(commit, frozenset(self._ended_in_silence))
+        answer.heard = lambda outcome: self._committed(commit, outcome)
+        return answer
+
+    def _committed(self, commit: Commit, outcome: Outcome | BaseException) -> None:
+        """After the driver has heard of it."""
+        self.s.trace("committed", self.number, outcome)
+        if self.driver.has_ended or outcome is not Outcome.COMMITTED:
+            return self._rest()
+        rows = {t.key: t.due for t in commit.timers_set}
+        if commit.rejected is not None and commit.rejected.retry_at is not None:
+            rows[commit.rejected.cause.key] = commit.rejected.retry_at
+        must(rows.keys() <= self._armed.keys(), "a timer that is set or retried is armed")
+        self._armed.clear()
+        self._rest()
+
+    def _read_clock(self) -> Now:
+        self._decided_at = self.s.clockwork.now()
+        return self._decided_at
+
+    def _is_busy(self) -> bool:
+        return self.driver._is_busy
+
+    def _rest(self) -> None:
+        if self.driver.has_ended or self._is_busy() or self.node.epoch != self.disk.epoch:
+            return
+        self._catch_up()
+        watch.rest(self.watch, self.life(), self.a, self.outside, self.s.clockwork.now())
+
+    # --- commands ------------------------------------------------------------------------------------
+
+    def _execute(self, command: phases.Command) -> None:  # noqa: C901 - one case for each command
+        self.s.trace("command", self.number, command)
+        self._catch_up()
+        if self.s.rng.random() < self.s.faults.execute_fails:
+            raise Fault
+        if isinstance(command, phases.Reply | phases.Publish):
+            watch.tells(self.life(), command.view)
+        if self.node.epoch == self.disk.epoch:
+            self._judge(command)
+        match command:
+            case phases.Compute(number, seq, envelopes):
+                self._computing = command
+                self._send(worker.Compute(self.number, number, seq, envelopes))
+            case phases.Perform(seq):
+                self._send(worker.Perform(self.number, seq))
+            case phases.Stop(services):
+                self._send(worker.Stop(self.number, services))
+            case phases.Close():
+                self._send(worker.Close(self.number))
+            case phases.Reply(to):
+                self.outside.pop(to)
+                self.node.answer(to)
+            case phases.ReplyRefused(to, code):
+                self.outside.pop(to)
+                self.node.refuse(to, code)
+            case phases.WakeAt(at):
+                self._set_alarm(at)
+            case phases.Arm(timers):
+                self._armed.update((due.timer.key, due) for due in timers)
+                self.node.arm(timers)
+            case phases.Publish() | phases.Complain():
+                pass
+
+    def _judge(self, command: phases.Command) -> None:
+        w, life, now = self.watch, self.life(), self._decided_at
+        match command:
+            case phases.Compute():
+                watch.computes(w, life, self.a, command, now)
+            case phases.Perform(seq):
+                watch.performs(w, life, seq, now)
+            case phases.Stop(services):
+                w.may_stop = w.may_stop or self._has_flooded(services)
+                watch.stops(w, self.a, command, now)
+            case phases.Close():
+                watch.lose_worker(w)
+            case phases.Reply():
+                watch.replies(w, life, self.a, command, now)
+            case phases.ReplyRefused(to):
+                watch.refuses(w, to)
+            case phases.Publish():
+                watch.publishes(w, command)
+            case phases.WakeAt():
+                pass
+            case phases.Arm(timers):
+                assert life is not None
+                for due in timers:
+                    watch.arms(w, life, due)
+            case phases.Complain(envelope):
+                watch.complains(w, envelope)
+
+    def _has_flooded(self, services: tuple[object, ...]) -> bool:
+        """A service that is stopped for what it said is owed that reason."""
+        return len(services) == 1 and any(
+            e.service == services[0] and getattr(e.payload, "code", "") == "service-flooded"
+            for e in self.a.owed
+        )
+
+    def _set_alarm(self, at: int | None) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = None
+        if at is not None:
+            self._alarm = self.s.clockwork.at(at, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self.node.is_alive:
+            self.signal(phases.Tick())
+
+    # --- the worker's pipe ---------------------------------------------------------------------------
+
+    def _send(self, frame: object) -> None:
+        if self.worker is None and isinstance(frame, worker.Compute):
+            self.worker = self.node.process()
+        if self.worker is not None:
+            self.worker.down.send(frame)
+
+    def hear(self, frame: object) -> None:
+        match frame:
+            case worker.Lacks(n):
+                self._load_saved(n)
+            case worker.PerformedFrame(seq, sent):
+                self.signal(Performed(seq, sent))
+            case worker.Inside(sent):
+                self.signal(Chattered(sent))
+            case _:
+                self.signal(frame)  # type: ignore[arg-type]
+
+    def _load_saved(self, n: int) -> None:
+        command, process = self._computing, self.worker
+        if command is None or command.number != n:
+            return
+
+        def loaded(found: InstanceRecord | StoreFailed | None) -> None:
+            if self.driver.has_ended or self.worker is not process or process is None:
+                return
+            if isinstance(found, StoreFailed):
+                self.signal(WorkerLost())
+            else:
+                base = self.disk.saved(self.key)
+                if base.seq != command.seq:
+                    self.signal(WorkerLost())  # another owner has gone on
+                    return
+                process.down.send(worker.Compute(self.number, n, command.seq, command.envelopes, base))
+
+        self.node.line.load(self.key, loaded)
+
+    def hear_loss(self) -> None:
+        self.worker = None
+        is_guilty = self.s.rng.random() < 0.1 and not self._is_busy() and isinstance(self.a.phase, Stepping)
+        self.signal(WorkerLost(guilty=is_guilty))

@@ -1,0 +1,260 @@
+"""One server process: what the engine does around the driver, kept as small as the laws allow."""
+
+import heapq
+from dataclasses import dataclass, field
+
+from statebacked.core import phases
+from statebacked.core.instance import activate, conceive
+from statebacked.core.phases import Stepping
+from statebacked.engine.driver import Ending
+from statebacked.model.ids import ActivationNumber, EnvelopeId, InstanceId, InstanceKey, Instant, VersionId
+from statebacked.model.values import Cause, DueTimer, Envelope, External, InstanceRecord, Outcome
+from statebacked.ports import StoreFailed
+from tests.sim import worker
+from tests.sim.clockwork import Plan
+from tests.sim.laws import Life, must
+from tests.sim.loaded import Fault, Loaded
+from tests.sim.store import Disk, Line
+from tests.sim.surroundings import Surroundings
+
+WINDOW_MS = 60_000
+SETBACK_MS = 50
+LOST = "lost"
+
+
+@dataclass(slots=True)
+class Loading:
+    envelopes: list[Envelope] = field(default_factory=list)
+
+
+class Node:
+    """All activations of one process, its worker, its timer pump, and the callers that wait in it."""
+
+    def __init__(self, s: Surroundings, disk: Disk) -> None:
+        self.s = s
+        self.disk = disk
+        self.epoch = disk.rows.acquire()
+        self.is_alive = True
+        self.is_open = True
+        self.line = Line(disk, s)
+        self.callers: set[EnvelopeId] = set()
+        self.loaded: dict[InstanceKey, Loaded] = {}
+        self._by_number: dict[ActivationNumber, Loaded] = {}
+        self._instances: dict[ActivationNumber, InstanceId] = {}
+        self._loading: dict[InstanceKey, Loading] = {}
+        self._worker: worker.Worker | None = None
+        self._heap: list[tuple[int, int, DueTimer]] = []
+        self._horizon = 0
+        self._pushed = 0
+        self._pump_plan: Plan | None = None
+        for key in disk.rows.undelivered(1_000):
+            self._want(key)
+        self._pump()
+
+    def die(self) -> None:
+        self.is_alive = self.is_open = False
+        self.line.is_cut = True
+        if self._worker is not None:
+            self._worker.vanish()
+        for loaded in self.loaded.values():
+            loaded.driver.has_ended = True
+            loaded.close()
+        if self._pump_plan is not None:
+            self._pump_plan.cancel()
+        for id in self.callers:
+            self.s.results[id] = LOST
+        self.callers.clear()
+
+    def drain(self) -> None:
+        self.is_open = False
+        for loaded in list(self.loaded.values()):
+            loaded.signal(phases.Drain())
+
+    def drop(self, loaded: Loaded) -> None:
+        del self.loaded[loaded.key]
+        del self._by_number[loaded.number]
+        loaded.driver.has_ended = True
+        loaded.close()
+
+    # --- callers -------------------------------------------------------------------------------------
+
+    def request(self, key: InstanceKey, envelope: Envelope) -> None:
+        self.callers.add(envelope.id)
+        if not self.is_open:
+            self.refuse(envelope.id, "unavailable")
+        else:
+            self._give(key, envelope)
+
+    def answer(self, to: EnvelopeId) -> None:
+        self.callers.remove(to)
+        self._result(to, None)
+
+    def refuse(self, to: EnvelopeId, code: str) -> None:
+        self.callers.remove(to)
+        self._result(to, code)
+
+    def _result(self, to: EnvelopeId, code: str | None) -> None:
+        must(to not in self.s.results, "a request is answered once")
+        self.s.results[to] = code
+
+    def _give(self, key: InstanceKey, envelope: Envelope) -> None:
+        loaded = self.loaded.get(key)
+        if loaded is not None:
+            loaded.deliver(envelope)
+            if loaded.a.view is None and loaded.is_idle() and self.loaded.get(key) is loaded:
+                self.drop(loaded)
+        else:
+            self._want(key).envelopes.append(envelope)
+
+    # --- loading and ending --------------------------------------------------------------------------
+
+    def _want(self, key: InstanceKey) -> Loading:
+        loading = self._loading.get(key)
+        if loading is None:
+            loading = self._loading[key] = Loading()
+            self.line.load(key, lambda found: self._have(key, loading, found))
+        return loading
+
+    def _have(self, key: InstanceKey, loading: Loading, found: InstanceRecord | StoreFailed | None) -> None:
+        del self._loading[key]
+        if isinstance(found, StoreFailed) or not self.is_open:
+            for envelope in loading.envelopes:
+                if envelope.wants_reply:
+                    self.refuse(envelope.id, "unavailable")
+            return
+        loaded = self._hold(key, found)
+        loaded.signal(phases.Tick())
+        for envelope in loading.envelopes:
+            self._give(key, envelope)
+        if self.loaded.get(key) is loaded and loaded.a.view is None and loaded.is_idle():
+            self.drop(loaded)
+
+    def _hold(self, key: InstanceKey, found: InstanceRecord | None) -> Loaded:
+        number = ActivationNumber(self.s.next_number())
+        if found is None:
+            instance = InstanceId(f"ins_{number}")
+            activation = conceive(instance, key, VersionId("ver"), number, self.epoch)
+        else:
+            activation = activate(found, number, self.epoch)
+        self._instances[number] = activation.instance
+        loaded = self.loaded[key] = self._by_number[number] = Loaded(self, activation)
+        return loaded
+
+    def ended(self, loaded: Loaded, ending: Ending) -> None:
+        """Nobody is forgotten: what stands in the history is answered, the rest goes on in order."""
+        if not isinstance(ending, Outcome | StoreFailed | Fault):
+            raise ending
+        self.drop(loaded)
+        if ending is Outcome.FENCED:
+            must(self.epoch != self.disk.epoch, "an owner is fenced only by the next one")
+            self.is_open = False
+        self._must_scan()
+        self._recover(loaded, ending)
+
+    def _recover(self, loaded: Loaded, ending: Ending) -> None:
+        loading = self._loading[loaded.key] = Loading()
+
+        def found(record: InstanceRecord | StoreFailed | None) -> None:
+            if isinstance(record, StoreFailed):
+                self.s.clockwork.after(SETBACK_MS, lambda: self.line.load(loaded.key, found))
+                return
+            self._settle_accounts(loaded, ending)
+            loading.envelopes = [*loaded.outside.values(), *loading.envelopes]
+            self.s.clockwork.after(SETBACK_MS, lambda: again())
+
+        def again() -> None:
+            if self.is_alive:
+                self.line.load(loaded.key, lambda record: self._have(loaded.key, loading, record))
+
+        self.line.load(loaded.key, found)
+
+    def _settle_accounts(self, loaded: Loaded, ending: Ending) -> None:
+        a = loaded.a
+        waiting = {w.to for w in a.waiting}
+        begun = [e.id for e in a.phase.envelopes] if isinstance(a.phase, Stepping) else []
+        for id in [id for id in loaded.outside if id in waiting or id in begun]:
+            del loaded.outside[id]
+            if id in waiting or self.disk.rows.find_transition(loaded.instance, id) is not None:
+                self.answer(id)
+            elif ending is Outcome.NAME_TAKEN:
+                self.refuse(id, "conflict")
+            else:
+                self.refuse(id, "unavailable")
+
+    # --- the worker ----------------------------------------------------------------------------------
+
+    def process(self) -> worker.Worker:
+        if self._worker is None:
+            self._worker = worker.Worker(
+                self.s, tell=self._tell, lost=self._worker_lost, life_of=self._life_of
+            )
+        return self._worker
+
+    def kill_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.die()
+
+    def _tell(self, a: ActivationNumber, frame: object) -> None:
+        loaded = self._by_number.get(a)
+        if loaded is not None:
+            loaded.hear(frame)
+
+    def _worker_lost(self, process: worker.Worker) -> None:
+        if self._worker is process:
+            self._worker = None
+        for loaded in list(self.loaded.values()):
+            if loaded.worker is process:
+                loaded.hear_loss()
+
+    def _life_of(self, a: ActivationNumber) -> Life | None:
+        return self.disk.lives.get(self._instances[a])
+
+    # --- timers --------------------------------------------------------------------------------------
+
+    def arm(self, timers: tuple[DueTimer, ...]) -> None:
+        for due in timers:
+            if due.fire_at <= self._horizon:
+                self._push(due)
+        self._plan_pump()
+
+    def _push(self, due: DueTimer) -> None:
+        self._pushed += 1
+        heapq.heappush(self._heap, (due.fire_at, self._pushed, due))
+
+    def _must_scan(self) -> None:
+        self._horizon = 0
+        self.s.clockwork.after(SETBACK_MS, self._pump)
+
+    def _plan_pump(self) -> None:
+        if self._pump_plan is not None:
+            self._pump_plan.cancel()
+        wall = self.s.clockwork.now().wall
+        next_at = self._heap[0][0] if self._heap else wall + WINDOW_MS
+        pause_ms = min(max(0, next_at - wall), WINDOW_MS, max(1, self._horizon - wall))
+        self._pump_plan = self.s.clockwork.after(pause_ms, self._pump)
+
+    def _pump(self) -> None:
+        if not self.is_alive or not self.is_open:
+            return
+        wall = self.s.clockwork.now().wall
+        if wall >= self._horizon or self._horizon > wall + 2 * WINDOW_MS:
+            self._horizon = wall + WINDOW_MS
+            self._heap.clear()
+            for due in self.disk.rows.due_timers(Instant(self._horizon), 10_000):
+                self._push(due)
+        while self._heap and self._heap[0][0] <= wall:
+            due = heapq.heappop(self._heap)[2]
+            self._deliver_timer(due)
+            if self.s.rng.random() < self.s.faults.duplicate:
+                self._deliver_timer(due)
+        self._plan_pump()
+
+    def _deliver_timer(self, due: DueTimer) -> None:
+        envelope = Envelope(
+            id=EnvelopeId(f"timer:{due.timer.key}"),
+            payload=External(due.timer.event),
+            source="timer",
+            cause=Cause("timer", due.timer.key),
+            attempts=due.attempts,
+        )
+        self._give(due.key, envelope)

@@ -1,0 +1,127 @@
+"""A store as a node meets it: slow, in order, and sometimes it fails, with or without having written."""
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+from statebacked.core.policy import Policy
+from statebacked.model.ids import Epoch, InstanceId, InstanceKey, Instant, Seq, ServiceRun
+from statebacked.model.values import Commit, InstanceRecord, Json, Outcome
+from statebacked.ports import Saved, StoreFailed
+from statebacked.store.memory import MemoryInstances
+from tests.sim.laws import Life, follow
+from tests.sim.surroundings import Surroundings
+
+
+class Answer:
+    """What the driver takes for a future; done when the world says so. Never needs an event loop."""
+
+    _asyncio_future_blocking = False
+
+    def __init__(self) -> None:
+        self._outcome: Outcome | None = None
+        self._failure: BaseException | None = None
+        self._tell: Callable[[Any], None] | None = None
+        self.heard: Callable[[Outcome | BaseException], None] | None = None  # called when the driver knows
+
+    def add_done_callback(self, tell: Callable[[Any], None]) -> None:
+        self._tell = tell
+
+    def cancelled(self) -> bool:
+        return False
+
+    def exception(self) -> BaseException | None:
+        return self._failure
+
+    def result(self) -> Outcome:
+        assert self._outcome is not None
+        return self._outcome
+
+    def settle(self, outcome: Outcome | BaseException) -> None:
+        if isinstance(outcome, Outcome):
+            self._outcome = outcome
+        else:
+            self._failure = outcome
+        if self._tell is not None:
+            self._tell(self)
+        if self.heard is not None:
+            self.heard(outcome)
+
+    def __await__(self) -> Generator[Any, None, Outcome]:
+        raise NotImplementedError("the driver listens, it does not await")
+
+
+class Disk:
+    """The rows, by the rules of the in-memory store, and the witness of each life. Outlives every node."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.lives: dict[InstanceId, Life] = {}
+        self.rows = MemoryInstances()
+        self._policy = policy
+
+    @property
+    def epoch(self) -> Epoch:
+        return self.rows.epoch
+
+    def life(self, key: InstanceKey) -> Life | None:
+        row = self.rows.names.get(key)
+        return None if row is None else self.lives[row.id]
+
+    def saved(self, key: InstanceKey) -> Saved:
+        record = self.rows.load(key)
+        if record is None:
+            return Saved(Seq(0), Json(b"null"), Json(b"null"))
+        return Saved(record.view.seq, record.snapshot, record.context)
+
+    def apply(self, commit: Commit, asked_at: Instant, ended_in_silence: Iterable[ServiceRun]) -> Outcome:
+        outcome = self.rows.apply(commit)
+        if outcome is Outcome.COMMITTED:
+            if commit.birth is not None:
+                self.lives[commit.instance] = Life(commit.instance, commit.birth.key)
+            life = self.lives[commit.instance]
+            life.ended_in_silence.update(ended_in_silence)
+            follow(life, commit, asked_at, self.epoch, self._policy)
+        return outcome
+
+
+class Line:
+    """One node's connection to the disk: requests are applied in their order, answers come later."""
+
+    def __init__(self, disk: Disk, s: Surroundings) -> None:
+        self._disk = disk
+        self._clockwork = s.clockwork
+        self._faults = s.faults
+        self._latency = s.commit_latency
+        self._last_ms = 0.0
+        self.is_cut = False
+
+    def commit(self, commit: Commit, ended_in_silence: frozenset[ServiceRun]) -> Answer:
+        answer, asked_at = Answer(), self._clockwork.now().wall
+        self._in_order(lambda: self._apply(commit, asked_at, ended_in_silence, answer))
+        return answer
+
+    def load(self, key: InstanceKey, done: Callable[[InstanceRecord | StoreFailed | None], None]) -> None:
+        def read() -> None:
+            failed = self._clockwork.rng.random() < self._faults.load_fails
+            found = StoreFailed("the disk is away") if failed else self._disk.rows.load(key)
+            self._clockwork.after(self._latency(), lambda: None if self.is_cut else done(found))
+
+        self._in_order(read)
+
+    def _in_order(self, call: Callable[[], None]) -> None:
+        self._last_ms = max(self._last_ms, self._clockwork.ms + self._latency())
+        self._clockwork.at(self._last_ms, call)
+
+    def _apply(
+        self, commit: Commit, asked_at: Instant, ended_in_silence: frozenset[ServiceRun], answer: Answer
+    ) -> None:
+        if self.is_cut and self._clockwork.rng.random() < 0.5:
+            return  # the process died before its request went out
+        dice = self._clockwork.rng.random()
+        outcome: Outcome | BaseException
+        if dice < self._faults.commit_before:
+            outcome = StoreFailed("nothing was written")
+        else:
+            outcome = self._disk.apply(commit, asked_at, ended_in_silence)
+            if dice < self._faults.commit_before + self._faults.commit_after:
+                outcome = StoreFailed("the answer was lost")
+        self._clockwork.after(self._latency(), lambda: None if self.is_cut else answer.settle(outcome))

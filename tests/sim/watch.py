@@ -1,0 +1,313 @@
+"""What must hold of one activation, judged at each command that it executes and whenever it rests."""
+
+from dataclasses import dataclass, field
+
+from statebacked.core import phases
+from statebacked.core.phases import Activation, Performing, Settled, Settling, Stepping
+from statebacked.core.policy import Policy
+from statebacked.model.ids import EnvelopeId, RowKey, ServiceRun
+from statebacked.model.values import (
+    Chattered,
+    DueTimer,
+    Envelope,
+    External,
+    Internal,
+    Json,
+    Now,
+    Performed,
+    ServiceFailed,
+    StateView,
+)
+from tests.sim.laws import Life, must
+from tests.sim.machine import decode_event
+
+SLACK_MS = 400  # pipes, commits and a loaded machine
+OUTSIDE = ("client", "timer")
+
+
+@dataclass(slots=True)
+class Watch:
+    """What a bystander knows of an activation without asking the core."""
+
+    policy: Policy
+    began: dict[EnvelopeId, float] = field(default_factory=dict)
+    alive: set[ServiceRun] = field(default_factory=set)  # started here, and nothing heard to the contrary
+    unheard: dict[Json, ServiceRun | None] = field(default_factory=dict)  # inside events given, not begun
+    given: set[Json] = field(default_factory=set)
+    deadline: float = 0.0
+    tentative: tuple[EnvelopeId, float] | None = None
+    last_order: tuple[int, int] = (0, 0)
+    last_number: dict[ServiceRun, int] = field(default_factory=dict)
+    stepping_since: float | None = None
+    performing_since: float | None = None
+    last_published: int = 0
+    is_draining: bool = False
+    is_abandoned: bool = False
+    may_stop: bool = False
+
+
+# --- what is given to the core -----------------------------------------------------------------------
+
+
+def hear(w: Watch, a: Activation, signal: phases.Signal) -> None:
+    match signal:
+        case Chattered(sent):
+            if sent.service in a.services:
+                w.unheard[sent.internal.event] = sent.service
+        case Performed(seq, sents):
+            if isinstance(a.phase, Performing) and a.phase.seq == seq:
+                for sent in sents:
+                    if sent.service is None or sent.service in a.services:
+                        w.unheard[sent.internal.event] = sent.service
+        case _:
+            pass
+
+
+def lose_worker(w: Watch) -> None:
+    w.alive.clear()
+    w.unheard.clear()
+    w.is_abandoned = True
+    w.tentative = None
+
+
+def lose_service(w: Watch, run: ServiceRun | None) -> None:
+    if run is not None:
+        w.alive.discard(run)
+        for event in [e for e, r in w.unheard.items() if r == run]:
+            del w.unheard[event]
+
+
+# --- commands ----------------------------------------------------------------------------------------
+
+
+def computes(w: Watch, life: Life | None, a: Activation, command: phases.Compute, now: Now) -> None:
+    """One compute begins. `a` is the activation as the decision left it."""
+    _accept_tentative(w)
+    first = command.envelopes[0]
+    must(not w.is_draining, "nothing begins while the server goes down")
+    must(command.seq == (0 if life is None else life.seq), "an event is computed on the newest durable state")
+    a_batch_holds_plain_events(w, command)
+    if life is not None:
+        owed_errors_come_first(w, life, first)
+        no_outside_event_overtakes_a_self_send(w, life, first)
+        an_inside_event_is_of_a_run_that_runs(w, life, first)
+        inside_events_keep_their_order(w, life, first)
+        the_deadline_is_checked_first(w, a, first, now)
+    for envelope in command.envelopes:
+        w.began[envelope.id] = now.mono
+    assert isinstance(a.phase, Stepping)
+    if first.source in OUTSIDE or isinstance(a.phase.before, Settled):
+        w.tentative = (first.id, now.mono)
+    w.stepping_since = now.mono
+
+
+def _accept_tentative(w: Watch) -> None:
+    if w.tentative is not None:
+        w.deadline = w.tentative[1] + w.policy.settle_ms
+        w.tentative = None
+
+
+def complains(w: Watch, envelope: Envelope) -> None:
+    refuses(w, envelope.id)
+    if envelope.ends_service:
+        lose_service(w, envelope.service)
+
+
+def refuses(w: Watch, id: EnvelopeId) -> None:
+    """A refused event buys no time."""
+    if w.tentative is not None and w.tentative[0] == id:
+        w.tentative = None
+
+
+def a_batch_holds_plain_events(w: Watch, command: phases.Compute) -> None:
+    must(1 <= len(command.envelopes) <= w.policy.batch_max, "a batch is not longer than the policy says")
+    if len(command.envelopes) > 1:
+        plain = all(e.source == "client" and isinstance(e.payload, External) for e in command.envelopes)
+        must(plain, "only events of clients are computed together")
+
+
+def owed_errors_come_first(w: Watch, life: Life, first: Envelope) -> None:
+    owed = life.services - w.alive
+    if isinstance(first.payload, ServiceFailed):
+        must(first.service in owed, "only a service that is lost or stopped gets its error")
+    else:
+        must(not owed, f"errors of lost and stopped services come before the next event: {owed}")
+
+
+def no_outside_event_overtakes_a_self_send(w: Watch, life: Life, first: Envelope) -> None:
+    if first.source in OUTSIDE:
+        must(not life.messages, "no outside event overtakes a self-send")
+        must(None not in w.unheard.values(), "no outside event overtakes a self-send made while performing")
+    if first.source == "self" and first.cause is not None and first.cause.key in life.messages:
+        must(next(iter(life.messages)) == first.cause.key, "self-sends are delivered in the order of sending")
+
+
+def an_inside_event_is_of_a_run_that_runs(w: Watch, life: Life, first: Envelope) -> None:
+    if first.source != "service" or isinstance(first.payload, ServiceFailed):
+        return
+    must(first.service in life.services, "an event of a run that has ended is dropped")
+    must(first.service in w.alive, "an event of a run that is stopped or lost is dropped")
+
+
+def inside_events_keep_their_order(w: Watch, life: Life, first: Envelope) -> None:
+    match first.payload:
+        case Internal(event=raw):
+            must(raw not in w.given, "an inside event is computed once")
+            w.given.add(raw)
+            w.unheard.pop(raw, None)
+        case External(event=raw):
+            pass
+        case _:
+            return
+    event = decode_event(raw)
+    if first.service is not None:
+        must(
+            event.number > w.last_number.get(first.service, 0),
+            "a service is heard in the order of its events",
+        )
+        w.last_number[first.service] = event.number
+    if first.source == "self" and (first.cause is None or first.cause.key in life.messages):
+        assert event.order is not None
+        must(event.order >= w.last_order, "self-sends are heard in the order of sending")
+        w.last_order = event.order
+
+
+def the_deadline_is_checked_first(w: Watch, a: Activation, first: Envelope, now: Now) -> None:
+    assert isinstance(a.phase, Stepping)
+    if first.source == "service" and isinstance(a.phase.before, Settling):
+        must(now.mono < w.deadline, "past the deadline no event of a service begins")
+
+
+def performs(w: Watch, life: Life | None, seq: int, now: Now) -> None:
+    _accept_tentative(w)
+    must(life is not None and life.seq == seq, "no effect before its commit")
+    assert life is not None
+    w.alive |= {run for run in life.services if run.seq == seq}
+    w.performing_since = now.mono
+
+
+def replies(w: Watch, life: Life | None, a: Activation, command: phases.Reply, now: Now) -> None:
+    if not isinstance(a.phase, Stepping):
+        _accept_tentative(w)
+    view = command.view
+    assert life is not None
+    must(view.seq == life.seq, "a reply shows the latest state")
+    must(life.events.get(command.to, 0) <= view.seq, "a reply shows what its own event did")
+    inside = any(e.source in ("self", "service") for e in a.mailbox)
+    if (a.services or inside) and not w.is_draining and not w.is_abandoned:
+        waited = now.mono - w.began[command.to] >= w.policy.settle_ms
+        must(waited or now.mono >= w.deadline, "a reply waits until the instance settles")
+
+
+def tells(life: Life | None, view: StateView) -> None:
+    """Also of an owner whose time is over, and who does not know it yet."""
+    must(life is not None and view.seq <= life.seq, "nobody is told before the commit")
+    assert life is not None
+    must(view == life.views[view.seq], "what is told is durable")
+
+
+def publishes(w: Watch, command: phases.Publish) -> None:
+    view = command.view
+    must(view.seq > w.last_published, "every push is newer than the one before")
+    w.last_published = view.seq
+
+
+def stops(w: Watch, a: Activation, command: phases.Stop, now: Now) -> None:
+    if not isinstance(a.phase, Stepping):
+        _accept_tentative(w)
+    if not w.is_draining and not w.may_stop:
+        must(now.mono >= w.deadline, "services are not stopped before the deadline")
+    for run in command.services:
+        lose_service(w, run)
+
+
+def arms(w: Watch, life: Life, due: DueTimer) -> None:
+    must(due.timer.key in life.timers, "only a durable timer is armed")
+    row = life.timers[due.timer.key]
+    found = (due.timer.send_id, due.timer.due, due.timer.event, due.attempts, due.fire_at)
+    must(
+        found == (row.send_id, row.due, row.event, row.attempts, row.fire_at),
+        "a timer is armed as it is stored",
+    )
+    must(due.instance == life.instance and due.key == life.key, "a timer is armed for its instance")
+
+
+# --- at rest -----------------------------------------------------------------------------------------
+
+
+def rest(w: Watch, life: Life | None, a: Activation, outside: dict[EnvelopeId, Envelope], now: Now) -> None:
+    """No decision is under way and no commit either: the activation and the record say the same."""
+    memory_and_record_agree(life, a)
+    nobody_is_forgotten(w, a, outside)
+    phases_end(w, a, now)
+    mailbox_is_bounded(w, a)
+    if life is not None and isinstance(a.phase, Settled):
+        must(not (w.alive & life.services), "when an instance is settled no service runs")
+    if isinstance(a.phase, Settled | Settling) and not a.mailbox:
+        heard = all(run is not None and run not in a.services for run in w.unheard.values())
+        must(heard, "what a running service says is heard")
+    if life is not None:
+        must(w.last_published in (0, life.seq), "every new state is pushed")
+    w.is_abandoned = False
+    w.may_stop = False
+
+
+def memory_and_record_agree(life: Life | None, a: Activation) -> None:
+    if life is None:
+        must(a.view is None and a.seq == 0, "an instance that is not stored does not exist")
+        return
+    must(a.instance == life.instance and a.key == life.key, "memory and record agree: identity")
+    must(a.seq == life.seq and a.view == life.views[-1], "memory and record agree: state")
+    must(list(life.timers) == [t.key for t in a.timers], "memory and record agree: timers")
+    for timer in a.timers:
+        row = life.timers[timer.key]
+        must((timer.send_id, timer.due) == (row.send_id, row.due), "memory and record agree: timers")
+    begun = a.phase.envelopes if isinstance(a.phase, Stepping) else ()
+    own = a.phase.own if isinstance(a.phase, Performing) else ()
+    runs = [*a.services, *(e.service for e in a.owed)]
+    runs += [e.service for e in begun if isinstance(e.payload, ServiceFailed)]
+    must(len(runs) == len(set(runs)), "a run is running or owed, once")
+    must(set(runs) == life.services, "memory and record agree: services")
+    keys: list[RowKey] = []
+    for envelope in (*begun, *a.mailbox, *own):
+        if envelope.source == "self" and envelope.cause is not None and envelope.cause.key not in keys:
+            keys.append(envelope.cause.key)
+    must([k for k in keys if k in life.messages] == list(life.messages), "memory and record agree: messages")
+
+
+def nobody_is_forgotten(w: Watch, a: Activation, outside: dict[EnvelopeId, Envelope]) -> None:
+    if not outside:
+        must(not a.waiting, "only callers wait for a reply")
+        return
+    begun = a.phase.envelopes if isinstance(a.phase, Stepping) else ()
+    places = [e.id for e in (*begun, *a.mailbox) if e.wants_reply] + [c.to for c in a.waiting]
+    must(sorted(places) == sorted(outside), "every caller is waited for in exactly one place")
+
+
+def phases_end(w: Watch, a: Activation, now: Now) -> None:
+    if not isinstance(a.phase, Stepping):
+        w.stepping_since = None
+    elif w.stepping_since is not None:
+        must(now.mono - w.stepping_since <= w.policy.compute_ms + SLACK_MS, "a compute ends at compute_by")
+    if not isinstance(a.phase, Performing):
+        w.performing_since = None
+    elif w.performing_since is not None:
+        must(now.mono - w.performing_since <= w.policy.compute_ms + SLACK_MS, "a perform ends at perform_by")
+    longest = 2 * (w.policy.compute_ms + SLACK_MS)
+    for caller in a.waiting:
+        waited = now.mono - w.began[caller.to]
+        must(waited <= w.policy.settle_ms + longest, "a caller is answered settle_ms after its event began")
+    if a.services and w.tentative is None:
+        must(now.mono <= w.deadline + longest, "no service outlives settle_by")
+    if isinstance(a.phase, Settling):
+        must(not w.is_draining, "a server that goes down settles now")
+
+
+def mailbox_is_bounded(w: Watch, a: Activation) -> None:
+    size = len(a.mailbox)
+    if size > w.policy.mailbox_per_auth_max:
+        clients = [e.auth for e in a.mailbox if e.source == "client"]
+        must(len(clients) <= w.policy.mailbox_max + w.policy.batch_max, "the mailbox is bounded")
+        for auth in set(clients):
+            fair = clients.count(auth) <= w.policy.mailbox_per_auth_max + w.policy.batch_max
+            must(fair, "no caller fills the mailbox alone")

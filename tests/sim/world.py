@@ -1,0 +1,300 @@
+"""A deployment in one seeded process: real core, real driver; simulated store, worker, callers, crashes."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from random import Random
+
+from statebacked.core.mailbox import own_message
+from statebacked.core.phases import Deliver, Settled, Tick
+from statebacked.core.policy import Policy
+from statebacked.model.ids import (
+    EnvelopeId,
+    InstanceKey,
+    InstanceName,
+    MachineName,
+    OrgId,
+    Seq,
+    ServiceId,
+    ServiceRun,
+)
+from statebacked.model.values import (
+    Chattered,
+    Envelope,
+    External,
+    Initialize,
+    Internal,
+    Json,
+    Performed,
+    Refused,
+    Sent,
+    Step,
+    Stepped,
+)
+from tests.sim.clockwork import Clockwork
+from tests.sim.laws import must
+from tests.sim.machine import Event, encode
+from tests.sim.node import LOST, Node
+from tests.sim.store import Disk
+from tests.sim.surroundings import Faults, Surroundings
+
+HAPPENINGS_MAX = 40_000
+ACTIVE_MS = 30_000
+QUIET_MS = 400_000
+AUTHS = tuple(Json(b'{"sub":"u%d"}' % n) for n in range(3))
+
+
+class World:
+    """One seed. `run` raises Broken when a law does not hold."""
+
+    def __init__(self, seed: int, *, is_traced: bool = False) -> None:
+        self.seed = seed
+        self.rng = Random(seed)
+        clockwork = Clockwork(self.rng, HAPPENINGS_MAX)
+        self.s = Surroundings(
+            self.rng, clockwork, _faults(self.rng), _policy(self.rng), pace=self.rng.choice((0.5, 5, 25))
+        )
+        self.s.story = [] if is_traced else None
+        self.disk = Disk(self.s.policy)
+        self.keys = [
+            InstanceKey(OrgId("org"), MachineName("machine"), InstanceName(f"i{n}"))
+            for n in range(self.rng.choice((1, 2, 3)))
+        ]
+        self.nodes = [Node(self.s, self.disk)]
+        self.requests: dict[EnvelopeId, InstanceKey] = {}
+
+    @property
+    def node(self) -> Node:
+        return self.nodes[-1]
+
+    def run(self) -> None:
+        clockwork = self.s.clockwork
+        self._plan_requests()
+        self._plan_faults()
+        for ms in (*range(0, ACTIVE_MS, 500), *range(ACTIVE_MS, ACTIVE_MS + 3 * QUIET_MS, 20_000)):
+            clockwork.at(ms, self._audit)
+        clockwork.run_until(ACTIVE_MS)
+        self._calm_down()
+        clockwork.run_until(ACTIVE_MS + QUIET_MS)
+        self._flush(1)
+        clockwork.run_until(ACTIVE_MS + 2 * QUIET_MS)
+        self._flush(2)
+        clockwork.run_until(ACTIVE_MS + 3 * QUIET_MS)
+        everything_ends(self)
+
+    # --- callers -------------------------------------------------------------------------------------
+
+    def _plan_requests(self) -> None:
+        ms = 0.0
+        for key in self.keys:
+            self._plan_request(self.rng.random() * 50, key, initial=True)
+        burst = self.rng.choice((1, 1, 4, 12))
+        while ms < ACTIVE_MS and len(self.requests) < 60:
+            ms += self.rng.choice((1, 10, 200, 1_000, 2_500)) * self.rng.random() * burst
+            key = self.rng.choice(self.keys)
+            for _ in range(self.rng.randint(1, burst)):
+                self._plan_request(ms, key, initial=self.rng.random() < 0.04)
+
+    def _plan_request(self, ms: float, key: InstanceKey, *, initial: bool) -> None:
+        id = EnvelopeId(f"c{len(self.requests)}")
+        self.requests[id] = key
+        type = "unknown" if self.rng.random() < 0.08 else "go"
+        event = Event(type, self.s.next_number(), self.rng.choice((0, 1, 2, 3)))
+        envelope = Envelope(
+            id=id,
+            payload=Initialize(None) if initial else External(Json(encode(event))),
+            source="client",
+            auth=self.rng.choice(AUTHS),
+            wants_reply=True,
+        )
+        self.s.clockwork.at(ms, lambda: self._request(key, envelope))
+
+    def _request(self, key: InstanceKey, envelope: Envelope) -> None:
+        alive = [node for node in self.nodes if node.is_alive]
+        node = alive[-1] if not alive or self.rng.random() < 0.7 else self.rng.choice(alive)
+        node.request(key, envelope)
+
+    def _flush(self, round: int) -> None:
+        """A last event for each instance: errors that are owed come before it."""
+        for n, key in enumerate(self.keys):
+            id = EnvelopeId(f"z{round}.{n}")
+            self.requests[id] = key
+            event = Json(encode(Event("go", self.s.next_number())))
+            envelope = Envelope(
+                id=id, payload=External(event), source="client", auth=AUTHS[0], wants_reply=True
+            )
+            self.node.request(key, envelope)
+
+    # --- faults --------------------------------------------------------------------------------------
+
+    def _plan_faults(self) -> None:
+        faults = self.s.faults
+        for rate, strike in (
+            (faults.worker_dies_per_s, lambda: self.node.kill_worker()),
+            (faults.crash_per_s, self._crash),
+            (faults.handover_per_s, self._hand_over),
+            (faults.drain_per_s, self._drain),
+            (faults.clock_jump_per_s, self._jump),
+            (faults.unload_per_s, self._unload),
+            (faults.duplicate, self._repeat_messages),
+            (faults.stray_per_s, self._stray),
+        ):
+            for ms in self._moments(rate):
+                self.s.clockwork.at(ms, strike)
+
+    def _moments(self, per_s: float) -> Iterable[float]:
+        ms = 0.0
+        while per_s > 0:
+            ms += self.rng.expovariate(per_s) * 1_000
+            if ms > ACTIVE_MS:
+                return
+            yield ms
+
+    def _crash(self) -> None:
+        self.node.die()
+        self.nodes.append(Node(self.s, self.disk))
+
+    def _hand_over(self) -> None:
+        self.nodes.append(Node(self.s, self.disk))
+
+    def _drain(self) -> None:
+        old = self.node
+        if not old.is_open:
+            return
+        old.drain()
+        self.s.clockwork.after(4 * self.s.policy.compute_ms, lambda: self._drained(old))
+
+    def _drained(self, old: Node) -> None:
+        if old.is_alive:
+            must(not old.callers, "a server that goes down answers everyone")
+            old.die()
+            if self.node is old:
+                self.nodes.append(Node(self.s, self.disk))
+
+    def _jump(self) -> None:
+        self.s.clockwork.wall_offset += self.rng.choice((-20_000, -500, 500, 20_000))
+
+    def _unload(self) -> None:
+        for loaded in list(self.node.loaded.values()):
+            if loaded.is_idle() and self.rng.random() < 0.7:
+                self.node.drop(loaded)
+
+    def _repeat_messages(self) -> None:
+        for loaded in list(self.node.loaded.values()):
+            record = self.disk.rows.load(loaded.key)
+            if record is not None and record.messages:
+                again = Deliver(own_message(self.rng.choice(record.messages)))
+                self.s.clockwork.after(self.rng.random() * 20, partial(loaded.signal, again))
+
+    def _stray(self) -> None:
+        loaded = self.rng.choice([*self.node.loaded.values(), None])
+        if loaded is None:
+            return
+        number, seq = loaded.a.computes, loaded.a.seq
+        event = Internal(Json(encode(Event("chat", self.s.next_number()))), 0)
+        loaded.signal(
+            self.rng.choice(
+                (
+                    Stepped(number - 1, (Step(changed=True),)),
+                    Stepped(number, ()),
+                    Refused(number - 1, "machine-error", "stray"),
+                    Refused(number + 1, "machine-error", "stray"),
+                    Performed(Seq(seq - 1), ()),
+                    Performed(Seq(seq + 9), (Sent(internal=event),)),
+                    Chattered(Sent(internal=event)),
+                    Chattered(
+                        Sent(
+                            internal=event,
+                            service=ServiceRun(ServiceId("s0"), Seq(seq + 9)),
+                            ends_service=True,
+                        )
+                    ),
+                    Tick(),
+                )
+            )
+        )
+
+    def _audit(self) -> None:
+        for node in self.nodes:
+            if node.is_alive:
+                for loaded in list(node.loaded.values()):
+                    loaded.audit()
+
+    def _calm_down(self) -> None:
+        self.s.faults.cease()
+        self.s.is_calm = True
+        for node in self.nodes[:-1]:
+            node.die()
+        if not self.node.is_open:
+            self.node.die()
+            self.nodes.append(Node(self.s, self.disk))
+
+
+# --- at the end --------------------------------------------------------------------------------------
+
+
+def everything_ends(world: World) -> None:
+    """After the faults stop everything settles, fires, arrives."""
+    for life in world.disk.lives.values():
+        must(not life.timers, f"every timer fires: {life.timers}")
+        must(not life.messages, f"every message arrives: {life.messages}")
+        must(not life.services, f"every service ends: {life.services}")
+    for loaded in world.node.loaded.values():
+        must(isinstance(loaded.a.phase, Settled), f"every instance settles: {loaded.a.phase}")
+        must(not loaded.a.mailbox and not loaded.a.owed, "every mailbox empties")
+    must(not world.node.callers, f"every caller is answered: {world.node.callers}")
+    every_request_is_answered_once(world)
+
+
+def every_request_is_answered_once(world: World) -> None:
+    for id, key in world.requests.items():
+        must(id in world.s.results, f"every request is answered: {id}")
+        life = world.disk.life(key)
+        stands = life is not None and id in life.events
+        result = world.s.results[id]
+        if result is None:
+            must(stands or not world.s.selected[id], f"an acknowledged event is in the history: {id}")
+        elif result != LOST:
+            must(not stands, f"a refused event never happened: {id}")
+
+
+# --- what a seed is like -----------------------------------------------------------------------------
+
+Change = Callable[[Faults, Random], None]
+
+
+def _faults(rng: Random) -> Faults:
+    """Each seed has a few kinds of faults, so that each meets quiet and noisy surroundings."""
+    faults = Faults(unload_per_s=rng.choice((0, 0.2)))
+    kinds: tuple[dict[str, float], ...] = (
+        {"commit_before": 0.05, "load_fails": 0.05},
+        {"commit_after": 0.05},
+        {"die": 0.04, "worker_dies_per_s": 0.1},
+        {"hang": 0.03, "late": 0.05},
+        {"crash_per_s": 0.1},
+        {"handover_per_s": 0.1},
+        {"drain_per_s": 0.1},
+        {"clock_jump_per_s": 0.3},
+        {"duplicate": 0.3},
+        {"stray_per_s": 3},
+        {"execute_fails": 0.004},
+    )
+    for kind in kinds:
+        if rng.random() < 0.25:
+            for name, value in kind.items():
+                setattr(faults, name, value)
+    return faults
+
+
+def _policy(rng: Random) -> Policy:
+    is_tight = rng.random() < 0.4
+    return Policy(
+        settle_ms=rng.choice((1_500, 3_000)),
+        compute_ms=rng.choice((400, 1_000)),
+        batch_max=rng.choice((1, 1, 4, 64)),
+        mailbox_max=8 if is_tight else 1_000,
+        mailbox_per_auth_max=4 if is_tight else 100,
+        mailbox_per_service_max=6 if is_tight else 1_000,
+        attempts_max=3,
+        retry_first_ms=200,
+        retry_longest_ms=500,
+    )
