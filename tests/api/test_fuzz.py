@@ -1,4 +1,4 @@
-"""Requests made up from the contract, sensible and senseless: none is a fault of ours, all answers allowed."""
+"""Requests made up from the contract, with and without sense: none is a fault of ours, all answers allowed."""
 
 import asyncio
 from typing import Any

@@ -72,6 +72,11 @@ class Sockets:
         socket = Socket(self, receive, send, token=query.get(b"token", [b""])[0], org=org)
         is_stranger = isinstance(await socket.find_principal(), StateBackedError)
         address = address_of(scope)
+        if self._closing:
+            # A refused upgrade would crash the published client; a closed socket it opens again elsewhere.
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": SERVICE_RESTART})
+            return
         if not self._has_room(address, is_stranger):
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
             return
@@ -96,7 +101,7 @@ class Sockets:
             await asyncio.wait([socket.ended for socket in sockets], timeout=_CLOSE_ALL_S)
 
     def _has_room(self, address: str | None, is_stranger: bool) -> bool:
-        if self._closing or len(self._open) >= SOCKETS_MAX:
+        if len(self._open) >= SOCKETS_MAX:
             return False
         if address is None:
             return True
