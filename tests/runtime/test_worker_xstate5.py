@@ -278,3 +278,21 @@ def test_emit_reaches_those_who_listen(worker5: WorkerProcess) -> None:
     step(instance.send("listen"))
     step(instance.send("go"))
     assert worker5.log_lines(1) == ["heard 1"]
+
+
+def test_a_configuration_that_its_value_does_not_have_is_given_up(worker5: WorkerProcess) -> None:
+    """XState 5 accepts targets that do not fit together, and is then in more states than it says."""
+    machine = """createMachine({ id: "m", initial: "a", states: {
+      a: { on: { go: { target: ["#m.b", "#m.c"] } } },
+      b: { on: { b: { actions: assign({ by: "b" }) } } },
+      c: { tags: ["c"], on: { c: { actions: assign({ by: "c" }) } } } } });"""
+    kept = created(worker5, machine)
+    go = step(kept.send("go"))
+    handled = [step(kept.send(event)).changed for event in ("b", "c")]
+    dropped = Instance(worker5, a=2)
+    step(dropped.create())
+    step(dropped.send("go"))
+    dropped.drop()
+    assert [step(dropped.send(event)).changed for event in ("b", "c")] == handled
+    assert handled.count(True) == 1
+    assert go.tags == (["c"] if kept.value == "c" else [])

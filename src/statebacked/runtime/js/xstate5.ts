@@ -7,7 +7,7 @@ import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
 import { messageOf } from "./json.ts";
 import { recognise } from "./shape.ts";
 import { Recorder } from "./xstate5_recorder.ts";
-import { copyPlain, persist, type Persisted, revive } from "./xstate5_state.ts";
+import { copyPlain, persist, type Persisted, revive, settleNodes } from "./xstate5_state.ts";
 import {
   type Actor5,
   type Event5,
@@ -292,6 +292,7 @@ class Instance5 implements Instance {
 
   #computed(next: Snapshot5, event: Event5): Computed {
     if (next.status === "error") throw next.error;
+    if (next._nodes !== this.#root!._snapshot._nodes || event === INIT) settleNodes(next);
     const starts = new Map<string, Actor5>();
     const stops = new Map<string, Actor5>();
     const { actions, deferred, timers, sends, spawned, stopped } = this.#recorder;

@@ -2,7 +2,7 @@
 // kept. A reference to one that is over becomes a stopped actor of that id, both after a restore and when an
 // instance settles, so that a state from the cache and one from the store are the same.
 
-import type { Actor5, Snapshot5 } from "./xstate5_types.ts";
+import type { Actor5, Node5, Snapshot5 } from "./xstate5_types.ts";
 
 /** JSON. The context is stored beside it. */
 export interface Persisted {
@@ -21,6 +21,41 @@ export function persist(snapshot: Snapshot5): Persisted {
   const children = Object.keys(snapshot.children).filter((id) => snapshot.children[id] !== undefined);
   const { value, status, output } = snapshot;
   return { value, status, ...(output === undefined ? {} : { output }), historyValue, children };
+}
+
+/**
+ * By a transition to several targets that do not fit together, XState 5 can come to a configuration that its own
+ * state value does not have. A restore would lose it, so it is given up at once: the value decides.
+ */
+export function settleNodes(snapshot: Snapshot5): void {
+  if (isCoherent(snapshot._nodes)) return;
+  snapshot._nodes = snapshot.machine.resolveState({ value: snapshot.value, context: {} })._nodes;
+  snapshot.tags = new Set(snapshot._nodes.flatMap((node) => node.tags));
+}
+
+/** One active child in every active compound state, all of them in a parallel one. */
+function isCoherent(nodes: readonly Node5[]): boolean {
+  const active = new Map<Node5, number>();
+  for (const node of nodes) if (!active.has(node)) active.set(node, 0);
+  if (active.size !== nodes.length) return false;
+  for (const { parent } of nodes) {
+    if (parent === undefined) continue;
+    const count = active.get(parent);
+    if (count === undefined) return false;
+    active.set(parent, count + 1);
+  }
+  for (const [node, count] of active) {
+    if (node.type === "compound" ? count !== 1 : node.type === "parallel" && count !== regions(node)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+function regions(node: Node5): number {
+  let count = 0;
+  for (const key in node.states) if (node.states[key]!.type !== "history") count += 1;
+  return count;
 }
 
 /** Replaces, in a tree fresh from JSON, each mark that XState left for an actor by what `resolve` gives. */

@@ -17,7 +17,15 @@ export interface Snapshot5 {
   tags: Set<string>;
   children: Record<string, Actor5 | undefined>;
   historyValue: Record<string, { readonly id: string }[]>;
+  _nodes: readonly Node5[];
   machine: Machine5;
+}
+
+export interface Node5 {
+  readonly type: "atomic" | "compound" | "parallel" | "final" | "history";
+  readonly parent?: Node5;
+  readonly tags: readonly string[];
+  readonly states: Readonly<Record<string, Node5>>;
 }
 
 export interface Transition5 {
@@ -32,6 +40,7 @@ export interface Machine5 {
   readonly implementations: { readonly actions: Readonly<Record<string, unknown>> };
   transition(snapshot: Snapshot5, event: Event5, scope: Scope5): Snapshot5;
   getInitialSnapshot(scope: Scope5, input: unknown): Snapshot5;
+  resolveState(state: { value: unknown; context: unknown }): Snapshot5;
   restoreSnapshot(persisted: unknown, scope: Scope5): Snapshot5;
   getTransitionData(snapshot: Snapshot5, event: Event5): readonly Transition5[];
 }
