@@ -91,7 +91,7 @@ export default setup({ types: { context: {} as Context, events: {} as Event } })
             plain: {
               on: {
                 BOLD: "bold",
-                LIST: { target: "list", guard: stateIn("#editor.open.text.long") },
+                LIST: { target: "list", guard: stateIn("#editor.open.text.long") as never },
               },
             },
             bold: { on: { BOLD: "plain", LIST: "list" }, after: { 250: "plain" } },

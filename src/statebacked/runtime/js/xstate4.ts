@@ -42,6 +42,7 @@ class Instance4 implements Instance {
   #state: State | null = null;
   #step: Step | null = null;
   #unperformed: Recording | null = null;
+  #isPerforming = false;
 
   constructor(private readonly machine: Machine, private readonly outlet: Outlet) {
     machine._init(); // else `after` of a restored state is unknown
@@ -72,7 +73,7 @@ class Instance4 implements Instance {
   restore(snapshot: unknown, context: unknown): void {
     const { value, historyValue, activities, tags } = snapshot as State;
     this.#step = null;
-    this.#adopt(this.machine.resolveState({
+    const state = this.machine.resolveState({
       value,
       historyValue,
       activities,
@@ -87,7 +88,9 @@ class Instance4 implements Instance {
       events: [],
       actions: [],
       meta: {},
-    }));
+    });
+    state.value = value; // resolved in the order of the machine; in the order that it had, regions act as they would have
+    this.#adopt(state);
   }
 
   revert(snapshot: unknown, context: unknown): void {
@@ -139,12 +142,14 @@ class Instance4 implements Instance {
     const recording = this.#unperformed;
     if (!recording) return;
     this.#unperformed = null;
+    this.#isPerforming = true;
     for (const effect of recording.effects) {
       position(effect.after);
       this.#performOne(effect);
     }
     position(recording.sends.length);
     this.#services.flush();
+    this.#isPerforming = false;
     if (this.#durable().done) this.#services.stopAll();
   }
 
@@ -186,11 +191,14 @@ class Instance4 implements Instance {
   }
 
   #hold(state: State, recording: Recording): Computed {
-    state.value = this.machine.resolve(state.value); // the order of the machine, as after a restore
     const { started, stopped, effects, timers, sends } = recording;
     const computed: Computed = {
-      ...viewOf(state),
       changed: true,
+      value: typeof state.value === "string" ? state.value : this.machine.resolve(state.value), // in its own order
+      tags: tagsOf(state),
+      done: state.done,
+      snapshot: snapshotOf(state),
+      context: state.context ?? null,
       timers,
       sends,
       starts: state.done ? [] : [...started],
@@ -226,7 +234,9 @@ class Instance4 implements Instance {
     const known = service !== null && this.#running.has(service) ? service : null;
     const data = { ...event.data }; // a copy of its own: senders share constants, origins differ
     this.#origins.set(data, { envelope: { ...event, data }, ending: ends ? known : null });
-    this.outlet.sent(data, known, ends && known !== null);
+    // What a service says while the machine acts is in the queue of the machine: it outlives the service, as in xstate.
+    const sender = this.#isPerforming && !ends ? null : known;
+    this.outlet.sent(data, sender, ends && known !== null);
   }
 
   #performOne(effect: Effect): void {
@@ -261,14 +271,6 @@ const UNCHANGED: Computed = {
   stops: [],
   hasEffects: false,
 };
-
-const viewOf = (state: State) => ({
-  value: state.value,
-  tags: tagsOf(state),
-  done: state.done,
-  snapshot: snapshotOf(state),
-  context: state.context ?? null,
-});
 
 /** `""` is what xstate calls the event of `always`; OVER is what we call the end of a service that says nothing. */
 const isInert = ({ name }: Envelope): boolean => name === "" || name === OVER;

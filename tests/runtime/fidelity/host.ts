@@ -1,0 +1,246 @@
+// A host in miniature around one adapter instance: compute, commit (a turn of the event loop), perform, deliver what
+// was sent. It keeps only what a store would keep, and puts the state back from that after every settled event.
+
+import type { Adapter, Computed, Instance, Outlet } from "js/adapter.ts";
+import { clock, turn } from "./clock.ts";
+import { type Action, asJson, inOrder, type Script, type Side, type View } from "./run.ts";
+import { noted, takeNotes } from "./trace.ts";
+
+interface Item {
+  event: unknown;
+  service: string | null;
+  run: number;
+  ends: boolean;
+}
+
+interface Durable {
+  snapshot: string;
+  context: string;
+  value: unknown;
+  tags: string[];
+  done: boolean;
+}
+
+interface Row {
+  sendId: string;
+  handle: number;
+}
+
+export interface HostOptions {
+  /** Drop the live instance whenever no service runs. */
+  drops: boolean;
+}
+
+export class Host implements Side {
+  /** Everything that contradicts what the adapter said; must stay empty. */
+  readonly faults: string[] = [];
+  drops = 0;
+  refusals = 0;
+  #instance: Instance;
+  #durable: Durable | null = null;
+  #seq = 0;
+  /** Sent by steps: goes before anything that arrives. */
+  #own: Item[] = [];
+  #arrived: Item[] = [];
+  #timers: Row[] = [];
+  /** As the core knows them, from the commit on. */
+  readonly #services = new Map<string, number>();
+  /** As the worker knows them, from performing on: what arrives in between is of the run before. */
+  readonly #runs = new Map<string, number>();
+  /** What is sent synchronously while a step is performed, by how many of the step's own sends were before. */
+  #performed: { item: Item; after: number }[] | null = null;
+  #after = 0;
+  #isBusy = false;
+
+  constructor(
+    private readonly adapter: Adapter,
+    private readonly machine: unknown,
+    private readonly script: Script,
+    private readonly options: HostOptions,
+  ) {
+    const reason = adapter.check(machine);
+    if (reason !== null) throw new Error(reason);
+    this.#instance = this.#instantiate();
+  }
+
+  async start(): Promise<void> {
+    await this.#step(() => this.#instance.initialize(this.script.context));
+    await this.#drain();
+    await this.#quiet();
+  }
+
+  async act(action: Action): Promise<void> {
+    if ("send" in action) {
+      this.#arrive({ event: asJson(action.send), service: null, run: 0, ends: false });
+      await this.#quiet();
+    } else {
+      await clock.advance(action.advance, () => this.#quiet());
+    }
+  }
+
+  view(): View {
+    const { value, context, tags, done } = this.#durable!;
+    return {
+      value: inOrder(value),
+      context: inOrder(JSON.parse(context)),
+      tags: [...tags].sort(),
+      done,
+      notes: takeNotes(),
+    };
+  }
+
+  stop(): void {
+    this.#own = this.#arrived = [];
+    this.#instance.dispose();
+  }
+
+  #instantiate(): Instance {
+    const outlet: Outlet = { sent: (event, service, ends) => this.#sent(event, service, ends) };
+    return this.adapter.instantiate(this.machine, "fidelity", outlet);
+  }
+
+  async #quiet(): Promise<void> {
+    do await turn(); while (this.#isBusy);
+    const alive = this.#instance.hasServices();
+    if (alive !== this.#services.size > 0) {
+      this.faults.push(`services: adapter ${alive}, host ${[...this.#services.keys()]}`);
+    }
+    if (!alive) this.#settle();
+  }
+
+  /** What the worker does at rest: either keeps the state with its context made canonical, or loses it. */
+  #settle(): void {
+    this.#runs.clear();
+    const { snapshot, context } = this.#durable!;
+    if (this.options.drops) {
+      this.drops += 1;
+      this.#instance.dispose();
+      this.#instance = this.#instantiate();
+      this.#instance.restore(JSON.parse(snapshot), JSON.parse(context));
+    } else {
+      this.#instance.canonicalise(JSON.parse(context));
+    }
+  }
+
+  #sent(event: unknown, service: string | null, ends: boolean): void {
+    const run = service === null ? 0 : this.#runs.get(service);
+    if (run === undefined) this.faults.push(`an event of service ${service}, which does not run`);
+    const item = { event, service, ends, run: run ?? -1 };
+    if (this.#performed) this.#performed.push({ item, after: this.#after });
+    else if (service === null) this.faults.push("an event of nobody, outside of performing");
+    else this.#arrive(item);
+  }
+
+  #arrive(item: Item): void {
+    this.#arrived.push(item);
+    void this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    if (this.#isBusy) return;
+    this.#isBusy = true;
+    for (let item = this.#take(); item; item = this.#take()) await this.#deliver(item);
+    this.#isBusy = false;
+  }
+
+  #take(): Item | undefined {
+    return this.#own.shift() ?? this.#arrived.shift();
+  }
+
+  async #deliver({ event, service, run, ends }: Item): Promise<void> {
+    if (service !== null && this.#services.get(service) !== run) return; // stopped, or started again
+    if (service !== null && ends) this.#services.delete(service);
+    await this.#step(() => this.#instance.transition(event));
+  }
+
+  async #step(compute: () => Computed): Promise<void> {
+    const before = noted();
+    let computed: Computed;
+    try {
+      computed = compute();
+    } catch {
+      this.#refuse();
+      return;
+    }
+    if (noted() !== before) this.faults.push("something was performed before the commit");
+    if (!computed.changed) return;
+    const sends = computed.sends.map((event) => ({
+      event: asJson(event),
+      service: null,
+      run: 0,
+      ends: false,
+    }));
+    this.#commit(computed);
+    await turn();
+    if (noted() !== before && computed.hasEffects && this.#services.size === 0) {
+      this.faults.push("something was performed before it was confirmed");
+    }
+    for (const id of computed.stops) this.#runs.delete(id);
+    for (const id of computed.starts) this.#runs.set(id, this.#seq);
+    this.#instance.confirm();
+    this.#own.push(...(computed.hasEffects ? this.#perform(sends) : sends));
+  }
+
+  #commit(computed: Computed): void {
+    this.#seq += 1;
+    const { value, tags, done, snapshot, context } = computed;
+    this.#durable = {
+      snapshot: JSON.stringify(snapshot),
+      context: JSON.stringify(context),
+      value: asJson(value),
+      tags,
+      done,
+    };
+    for (const id of computed.stops) {
+      if (!this.#services.delete(id)) this.faults.push(`service ${id} stops and does not run`);
+    }
+    for (const id of computed.starts) this.#services.set(id, this.#seq);
+    for (const operation of computed.timers) {
+      if (operation[0] === "set") this.#setTimer(operation[1], operation[2], asJson(operation[3]));
+      else this.#cancelTimer(operation[1]);
+    }
+    if (done) { for (const { handle } of this.#timers.splice(0)) clock.clearTimeout(handle); }
+  }
+
+  #perform(sends: Item[]): Item[] {
+    const performed = this.#performed = [];
+    this.#after = 0;
+    this.#instance.perform((after) => (this.#after = after));
+    this.#performed = null;
+    return merge(sends, performed);
+  }
+
+  /** A refusal changes nothing. */
+  #refuse(): void {
+    this.refusals += 1;
+    const durable = this.#durable;
+    if (durable) this.#instance.revert?.(JSON.parse(durable.snapshot), JSON.parse(durable.context));
+  }
+
+  /** As in live xstate, a send id names the newest timer only: an older one of that id cannot be cancelled any more. */
+  #setTimer(sendId: string, ms: number, event: unknown): void {
+    for (const row of this.#timers) if (row.sendId === sendId) row.sendId = "";
+    const handle = clock.setLong(() => {
+      this.#timers = this.#timers.filter((row) => row.handle !== handle);
+      this.#arrive({ event, service: null, run: 0, ends: false });
+    }, ms);
+    this.#timers.push({ sendId, handle });
+  }
+
+  #cancelTimer(sendId: string): void {
+    const index = this.#timers.findLastIndex((row) => row.sendId === sendId);
+    if (index < 0) return;
+    clock.clearTimeout(this.#timers[index].handle);
+    this.#timers.splice(index, 1);
+  }
+}
+
+const merge = (sends: Item[], performed: { item: Item; after: number }[]): Item[] => {
+  const merged: Item[] = [];
+  let position = 0;
+  for (const { item, after } of performed) {
+    while (position < after) merged.push(sends[position++]);
+    merged.push(item);
+  }
+  return [...merged, ...sends.slice(position)];
+};

@@ -1,0 +1,38 @@
+// What the fidelity tests compare: a machine, a script of events and passing time, and what is seen after each.
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+
+export type Action = { send: { type: string; [key: string]: Json } } | { advance: number };
+
+export interface Script {
+  context?: { [key: string]: Json };
+  steps: Action[];
+}
+
+/** What a state looks like, made comparable: keys and tags in order. */
+export interface View {
+  value: Json;
+  context: Json;
+  tags: string[];
+  done: boolean;
+  notes: string[];
+}
+
+/** One side of the comparison. */
+export interface Side {
+  start(): Promise<void>;
+  act(action: Action): Promise<void>;
+  view(): View;
+  stop(): void;
+}
+
+export const inOrder = (value: unknown): Json => {
+  if (Array.isArray(value)) return value.map(inOrder);
+  if (typeof value !== "object" || value === null) return (value ?? null) as Json;
+  const entries = Object.entries(value).filter(([, part]) => part !== undefined);
+  return Object.fromEntries(
+    entries.sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, part]) => [key, inOrder(part)]),
+  );
+};
+
+export const asJson = (value: unknown): Json => JSON.parse(JSON.stringify(value ?? null)) as Json;
