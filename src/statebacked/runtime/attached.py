@@ -39,7 +39,7 @@ _MESSAGE_CHARACTERS_MAX: Final = 16_000
 _LACKS: Final = Seq(-1)
 
 
-class Compute(Struct, gc=False):
+class Compute(Struct):
     """A compute from the call to its answer. `base` is the saved state, once it was needed."""
 
     number: int

@@ -267,7 +267,8 @@ class Crew:
     def _judge(self, worker: Worker, guests: list[Activation]) -> set[Activation]:
         """Who is guilty of a death. An instance whose effects may have caused it is set apart, too."""
         under_way = [guest for guest in guests if guest.is_computing or guest.is_performing]
-        guilty = {guest for guest in under_way if worker.is_alone and guest.is_computing and guest.losses}
+        is_proof = worker.is_alone and not worker.was_killed_by_others
+        guilty = {guest for guest in under_way if is_proof and guest.is_computing and guest.losses}
         for guest in under_way:
             if guest in guilty or (len(under_way) == 1 and guest.is_performing):
                 self._guilty[guest.instance] = self._policy.guilty_computes

@@ -121,6 +121,11 @@ class Process(asyncio.SubprocessProtocol):
         with suppress(ProcessLookupError):
             self._transport.kill()
 
+    @property
+    def was_killed_by_others(self) -> bool:
+        """It ended by a SIGKILL that was not ours: an operator's, or the kernel's that needed memory."""
+        return self._verdict is None and self._transport.get_returncode() == -signal.SIGKILL
+
     def resident_bytes(self) -> int:
         """How much memory it occupies now; 0 when it is gone. One read of a file that is kept open."""
         if self._statm < 0:

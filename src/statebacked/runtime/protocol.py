@@ -132,19 +132,8 @@ class Log(_FromWorker, tag="log"):
     dropped: _Count = 0
 
 
-FromWorker = (
-    Ready
-    | Loaded
-    | Unloadable
-    | Pong
-    | StepFrame
-    | RefusedFrame
-    | Lacks
-    | PerformedFrame
-    | Inside
-    | Readable
-    | Log
-)
+_Life = Ready | Loaded | Unloadable | Pong | Log
+FromWorker = _Life | StepFrame | RefusedFrame | Lacks | PerformedFrame | Inside | Readable
 Frame = tuple[FromWorker, list[bytes]]
 _WITH_SECTIONS: Final = frozenset({StepFrame, PerformedFrame, Inside})
 

@@ -79,6 +79,7 @@ class Worker:
         self.reads: dict[int, Read] = {}
         self.is_alone = False  # for one activation, or for trials: new work goes elsewhere
         self.is_retired = False  # ended by us without a fault
+        self.was_killed_by_others = False  # which says nothing of what it did
         self.had_reads = False  # reads were under way when it ended
         self.loaded_at = 0.0
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the process ended
@@ -307,6 +308,7 @@ class Worker:
             assert self._process is not None
             tail = self._process.stderr_tail()[-2_000:]
             logger.warning("worker ends", code=self.code, reason=reason, stderr=tail)
+            self.was_killed_by_others = self._process.was_killed_by_others
             self._finish(reason)
 
     def _dispatch(self, frame: protocol.FromWorker, sections: list[bytes]) -> None:
