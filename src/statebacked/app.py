@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -174,7 +174,14 @@ def _pool(settings: Settings, store: SqliteStore, machine_log: MachineLog) -> Po
         idle_ms=settings.worker_idle_ms,
         memory_mb_max=settings.workers_memory_mb,
     )
-    return Pool(find_sandbox(os.environ), policy, store.load_bundle, machine_log)
+
+    async def load_selectors(code: Code) -> Sequence[tuple[str, str]]:
+        version = await store.find_version(code.org, code.machine, code.version)
+        return version.index_selectors if version is not None else ()
+
+    return Pool(
+        find_sandbox(os.environ), policy, store.load_bundle, machine_log, load_selectors=load_selectors
+    )
 
 
 def _http_config(application: Application) -> uvicorn.Config:
