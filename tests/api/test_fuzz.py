@@ -1,4 +1,4 @@
-"""Requests made up from the contract, with and without sense: none is a fault of ours, all answers allowed."""
+"""Requests made up from the contract, with and without sense: none is our fault, all answers are allowed."""
 
 import asyncio
 from typing import Any

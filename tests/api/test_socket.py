@@ -473,7 +473,7 @@ def tick(deadlines: Deadlines, ms: int) -> None:
 
 
 async def test_a_socket_that_is_silent_for_ten_minutes_is_closed_with_1001(server: ApiServer) -> None:
-    deadlines = server.app._sockets.deadlines
+    deadlines = server.app._sockets._parts.deadlines
     async with socket(server) as wire:
         await accepted(wire)
         await wire.settled()
@@ -488,7 +488,7 @@ async def test_a_socket_that_is_silent_for_ten_minutes_is_closed_with_1001(serve
 
 async def test_a_reader_that_makes_no_progress_is_closed_with_1013(server: ApiServer) -> None:
     org = await with_instance(server)
-    deadlines = server.app._sockets.deadlines
+    deadlines = server.app._sockets._parts.deadlines
     async with socket(server, await server.token(org)) as wire:
         await accepted(wire)
         wire.subscribe("1")

@@ -35,7 +35,8 @@ from statebacked.api.replies import (
 from statebacked.api.routes import REQUEST_ID_KEY, Guards, Handlers
 from statebacked.api.service import ServiceRoutes
 from statebacked.api.signatures import Signatures
-from statebacked.api.socket import Sockets
+from statebacked.api.socket import Frames, SocketParts
+from statebacked.api.sockets import Sockets
 from statebacked.api.tokens import TokenRoutes
 from statebacked.api.uploads import UploadRoutes
 from statebacked.api.use_cases import Engine
@@ -97,7 +98,15 @@ def build_application(parts: ApiParts) -> "Application":
         edge=Edge(bound_to_loopback=settings.bound_to_loopback, public_url=settings.public_url),
         hot=HotRoutes(parts.engine, authenticator, deadlines, texts),
         cold=Router(guards.bind(ROUTES, _handlers(parts, authenticator)), redirect_slashes=False),
-        sockets=Sockets(parts.engine, authenticator, parts.clock, deadlines),
+        sockets=Sockets(
+            SocketParts(
+                engine=parts.engine,
+                authenticator=authenticator,
+                clock=parts.clock,
+                deadlines=deadlines,
+                frames=Frames(),
+            )
+        ),
         prefix=prefix_of(settings.public_url),
         request_id_prefix=parts.ids.new("req"),
     )

@@ -1,4 +1,4 @@
-"""The shell of realtime.py: one WebSocket of /rt, and all of them.
+"""The shell of realtime.py: one WebSocket of /rt.
 
 Every upgrade is accepted, whatever its token: the published client cannot survive a refusal. What is wrong
 with a token is told to each subscribe instead, and found out anew each time.
@@ -6,16 +6,13 @@ with a token is told to each subscribe instead, and found out anew each time.
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qs
 
-from statebacked.api.addresses import address_of
 from statebacked.api.bodies import Deadlines, Message, Receive
 from statebacked.api.hot import check_scope
 from statebacked.api.outbox import Outbox
-from statebacked.api.paths import Scope
 from statebacked.api.realtime import Action, Ask, HangUp, Push, RealtimeSession, Say, Unwatch, Watch
 from statebacked.api.replies import Send
 from statebacked.api.use_cases import Engine, Subscription
@@ -30,9 +27,6 @@ from statebacked.model.limits import (
     SOCKET_MESSAGES_PER_S_MAX,
     SOCKET_SILENCE_MS,
     SOCKET_STALLED_MS,
-    SOCKETS_MAX,
-    SOCKETS_PER_ADDRESS_MAX,
-    SOCKETS_UNAUTHENTICATED_PER_ADDRESS_MAX,
 )
 from statebacked.model.values import StateView
 from statebacked.ports import Clock
@@ -43,83 +37,7 @@ GOING_AWAY: Final = 1001
 SERVICE_RESTART: Final = 1012
 TRY_AGAIN_LATER: Final = 1013
 _CLOSE_S: Final = 1.0
-_CLOSE_ALL_S: Final = 5.0
 _EXPIRY_LOOK_S: Final = 24 * 3600.0
-
-
-class Sockets:
-    """Every open socket of the server."""
-
-    def __init__(
-        self, engine: Engine, authenticator: Authenticator, clock: Clock, deadlines: Deadlines
-    ) -> None:
-        self.engine = engine
-        self.authenticator = authenticator
-        self.clock = clock
-        self.deadlines = deadlines
-        self.frames = Frames()
-        self._open: set[Socket] = set()
-        self._by_address: Counter[str] = Counter()
-        self._strangers: Counter[str] = Counter()
-        self._closing = False
-        authenticator.on_revoke(self._revoke)
-
-    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One socket, from its upgrade to its end."""
-        await receive()  # websocket.connect
-        query = parse_qs(scope["query_string"], keep_blank_values=True)
-        org = query.get(b"x-statebacked-org-id", [b""])[0] or None
-        socket = Socket(self, receive, send, token=query.get(b"token", [b""])[0], org=org)
-        is_stranger = isinstance(await socket.find_principal(), StateBackedError)
-        address = address_of(scope)
-        if self._closing:
-            # A refused upgrade would crash the published client; a closed socket it opens again elsewhere.
-            await send({"type": "websocket.accept"})
-            await send({"type": "websocket.close", "code": SERVICE_RESTART})
-            return
-        if not self._has_room(address, is_stranger):
-            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
-            return
-        self._count(address, is_stranger, 1)
-        self._open.add(socket)
-        try:
-            await send({"type": "websocket.accept"})
-            await socket.run()
-        except OSError:
-            logger.debug("a client leaves while its socket opens")
-        finally:
-            self._open.discard(socket)
-            self._count(address, is_stranger, -1)
-
-    async def close(self) -> None:
-        """Send what waits, then close every socket with 1012. Those that read nothing are not waited for."""
-        self._closing = True
-        sockets = list(self._open)
-        for socket in sockets:
-            socket.close(SERVICE_RESTART)
-        if sockets:
-            await asyncio.wait([socket.ended for socket in sockets], timeout=_CLOSE_ALL_S)
-
-    def _has_room(self, address: str | None, is_stranger: bool) -> bool:
-        if len(self._open) >= SOCKETS_MAX:
-            return False
-        if address is None:
-            return True
-        if is_stranger and self._strangers[address] >= SOCKETS_UNAUTHENTICATED_PER_ADDRESS_MAX:
-            return False
-        return self._by_address[address] < SOCKETS_PER_ADDRESS_MAX
-
-    def _count(self, address: str | None, is_stranger: bool, change: int) -> None:
-        if address is None:
-            return
-        for counter in (self._by_address, self._strangers) if is_stranger else (self._by_address,):
-            counter[address] += change
-            if counter[address] <= 0:
-                del counter[address]
-
-    def _revoke(self, is_affected: Callable[[Principal], bool]) -> None:
-        for socket in list(self._open):
-            socket.revoke(is_affected)
 
 
 class Frames:
@@ -138,13 +56,24 @@ class Frames:
         return frame
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketParts:
+    """What every socket stands on."""
+
+    engine: Engine
+    authenticator: Authenticator
+    clock: Clock
+    deadlines: Deadlines
+    frames: Frames
+
+
 class Socket:
     """One socket. A reader handles messages in order, a writer sends what waits; either can end it."""
 
     def __init__(
-        self, sockets: Sockets, receive: Receive, send: Send, *, token: bytes, org: bytes | None
+        self, parts: SocketParts, receive: Receive, send: Send, *, token: bytes, org: bytes | None
     ) -> None:
-        self._sockets = sockets
+        self._parts = parts
         self._receive = receive
         self._send = send
         self._token = token
@@ -179,7 +108,7 @@ class Socket:
 
     async def find_principal(self) -> Principal | StateBackedError:
         """Who is behind the token now, looked up again once a second."""
-        now = self._sockets.clock.now()
+        now = self._parts.clock.now()
         principal = self._principal
         if (
             principal is not None
@@ -189,7 +118,7 @@ class Socket:
             return principal
         self._principal = None
         try:
-            principal = await self._sockets.authenticator.authenticate_realtime(self._token, self._org)
+            principal = await self._parts.authenticator.authenticate_realtime(self._token, self._org)
             check_scope(principal, "state.read")
         except StateBackedError as error:
             return error
@@ -230,7 +159,7 @@ class Socket:
 
     async def _next_message(self) -> Message | None:
         """None when the client was silent for too long."""
-        task, deadlines = asyncio.current_task(), self._sockets.deadlines
+        task, deadlines = asyncio.current_task(), self._parts.deadlines
         assert task is not None
         deadlines.begin(task, SOCKET_SILENCE_MS)
         try:
@@ -284,13 +213,13 @@ class Socket:
         assert self._principal is not None
         watch = _Watch(self, key)
         self._watches[key] = watch
-        task = asyncio.create_task(watch.open(self._sockets.engine, self._principal))
+        task = asyncio.create_task(watch.open(self._parts.engine, self._principal))
         self._openings.add(task)
         task.add_done_callback(self._openings.discard)
 
     def heard(self, watch: "_Watch", view: StateView) -> None:
         """A watched instance has a newer state."""
-        frame = self._sockets.frames.encode(watch.key, view)
+        frame = self._parts.frames.encode(watch.key, view)
         self._act(self._session.update(watch.key, frame))
 
     def refused(self, watch: "_Watch", error: StateBackedError) -> None:
@@ -315,7 +244,7 @@ class Socket:
             self._expiry = None
         if self._principal is None or self._principal.expires_at is None:
             return
-        left_ms = self._principal.expires_at - self._sockets.clock.now().wall
+        left_ms = self._principal.expires_at - self._parts.clock.now().wall
         if left_ms <= 0:
             self._end_subscriptions()
             return
@@ -330,7 +259,7 @@ class Socket:
 
     async def _write(self) -> int | None:
         """The code to close with, or None when the client has left."""
-        task, deadlines = asyncio.current_task(), self._sockets.deadlines
+        task, deadlines = asyncio.current_task(), self._parts.deadlines
         assert task is not None
         while True:
             frame = self._outbox.take()
