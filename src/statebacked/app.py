@@ -14,12 +14,13 @@ import structlog
 import uvicorn
 
 from statebacked.api.application import ApiParts, ApiSettings, Application, build_application
+from statebacked.api.one_write import OneWriteProtocol
 from statebacked.auth.first_start import AdminFile, ensure_admin
 from statebacked.auth.secrets import Keyring, open_keyring
 from statebacked.core.policy import Policy
 from statebacked.engine.service import Engine
 from statebacked.model.ids import InstanceKey, Instant, Monotonic
-from statebacked.model.limits import EVENT_BODY_BYTES_MAX, HEADERS_BYTES_MAX
+from statebacked.model.limits import SOCKET_MESSAGE_CHARACTERS_MAX, HEADERS_BYTES_MAX
 from statebacked.model.values import Now
 from statebacked.ports import Code
 from statebacked.runtime.pool import Pool, PoolPolicy
@@ -189,9 +190,9 @@ def _http_config(application: Application) -> uvicorn.Config:
     os.environ.setdefault("WEBSOCKETS_MAX_LINE_LENGTH", str(HEADERS_BYTES_MAX))
     return uvicorn.Config(
         application,
-        http="httptools",
+        http=OneWriteProtocol,
         ws="websockets-sansio",
-        ws_max_size=EVENT_BODY_BYTES_MAX,
+        ws_max_size=4 * SOCKET_MESSAGE_CHARACTERS_MAX,
         ws_per_message_deflate=False,
         lifespan="off",
         access_log=False,
