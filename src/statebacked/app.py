@@ -20,7 +20,7 @@ from statebacked.auth.secrets import Keyring, open_keyring
 from statebacked.core.policy import Policy
 from statebacked.engine.service import Engine
 from statebacked.model.ids import InstanceKey, Instant, Monotonic
-from statebacked.model.limits import SOCKET_MESSAGE_CHARACTERS_MAX, HEADERS_BYTES_MAX
+from statebacked.model.limits import HEADERS_BYTES_MAX, SOCKET_MESSAGE_CHARACTERS_MAX
 from statebacked.model.values import Now
 from statebacked.ports import Code
 from statebacked.runtime.pool import Pool, PoolPolicy
