@@ -60,6 +60,30 @@ def test_the_event_that_kills_again_alone_is_guilty(fault: str) -> None:
 
 
 @run
+async def test_a_kill_from_outside_proves_nothing() -> None:
+    async with rig() as r:
+        lodger = await settled(r)
+        lodger.compute("hang", losses=1)
+        await r.opened()
+        for pid in r.pool.pids():
+            os.kill(pid, signal.SIGKILL)
+        assert await lodger.heard() == LOST
+        assert (await lodger.step("add", losses=1))["base"]
+
+
+@run
+async def test_kills_from_outside_at_rest_delay_nothing() -> None:
+    async with rig(policy=replace(QUICK, back_off_ms=60_000, back_off_ms_max=60_000)) as r:
+        lodger = await settled(r)
+        for _ in range(4):
+            [worker] = r.workers()
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+            await worker.gone
+            assert (await lodger.step("add"))["base"]
+
+
+@run
 async def test_everyone_whose_compute_was_under_way_hears_of_it_once() -> None:
     async with rig() as r:
         lodgers = [await settled(r, name) for name in ("a", "b", "c")]
@@ -341,12 +365,13 @@ async def test_one_event_cannot_take_a_version_down() -> None:
 @run
 async def test_deaths_that_no_event_explains_delay_the_next_start() -> None:
     async with rig(policy=replace(QUICK, back_off_ms=4_000, room_wait_ms=100)) as r:
-        lodger = r.lodger()
+        lodger = await settled(r)
         for _ in range(2):
-            await lodger.step("add" if lodger.saved else "init")
-            [worker] = r.workers()
+            await lodger.step("start")
+            lodger.attached.perform(lodger.seq)
+            await lodger.hear(Performed)
             os.kill(r.pool.pids()[0], signal.SIGKILL)
-            await worker.gone
+            assert await lodger.heard() == LOST
         lodger.compute("add")
         refused = await lodger.hear(Refused)
         assert refused.code == "unavailable"

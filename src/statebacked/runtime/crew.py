@@ -274,7 +274,8 @@ class Crew:
                 self._guilty[guest.instance] = self._policy.guilty_computes
                 if len(self._guilty) > GUILTY_INSTANCES_MAX:
                     del self._guilty[next(iter(self._guilty))]
-        if worker.loaded_at and not under_way and not worker.had_reads:
+        idled = worker.was_killed_by_others and not worker.live
+        if worker.loaded_at and not under_way and not worker.had_reads and not idled:
             self._count_death(self._loop.time() - worker.loaded_at)
         return guilty
 
