@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,13 @@ XSTATE = "5.33.3"
 AUDIENCE = "https://api.statebacked.dev/"
 
 
+class _Client(httpx.Client):
+    """Closes its connections when nobody can use them any more."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Asker:
     """One client of a server: its admin, on behalf of `act` if that is given, or whoever `token` is for."""
 
@@ -35,8 +41,7 @@ class Asker:
         headers = {"authorization": f"Bearer {self.token}", "x-statebacked-org-id": self.org}
         if act is not None:
             headers["x-statebacked-act"] = json.dumps(act)
-        self.http = httpx.Client(base_url=server.url, headers=headers, timeout=60)
-        weakref.finalize(self, self.http.close)
+        self.http = _Client(base_url=server.url, headers=headers, timeout=60)
 
     def create(self, machine: str, instance: str, context: Json | None = None) -> httpx.Response:
         body = {"slug": instance} if context is None else {"slug": instance, "context": context}

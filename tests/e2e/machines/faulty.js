@@ -89,6 +89,7 @@ export default createMachine(
           "action-throws": { target: "elsewhere", actions: [count, thrower("the action")] },
           "action-loops": { target: "elsewhere", actions: [count, loop] },
           serve: "serving",
+          "serve-for-ever": "endless",
           "serve-refused": "refusing",
         },
       },
@@ -97,6 +98,10 @@ export default createMachine(
       serving: {
         invoke: { src: "slow", onDone: { target: "idle", actions: count }, onError: { target: "lost", actions: note() } },
         on: { count: { actions: count }, "guard-loops": { guard: loop }, stop: "idle" },
+      },
+      endless: {
+        invoke: { src: "endless", onDone: "idle", onError: { target: "lost", actions: note() } },
+        on: { count: { actions: count } },
       },
       refusing: {
         invoke: {
@@ -111,6 +116,7 @@ export default createMachine(
   {
     actors: {
       slow: fromPromise(() => new Promise((resolve) => setTimeout(resolve, 400, "slow"))),
+      endless: fromPromise(() => new Promise(() => {})),
       quick: fromPromise(async () => "quick"),
     },
   },
