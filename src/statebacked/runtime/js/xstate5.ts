@@ -2,12 +2,12 @@
 // inbox is the host's mailbox and whose own delays are the host's timers. Children are native and ephemeral.
 // It leans on private fields (xstate5_types.ts), so the version is exact and tests/runtime pins the behaviour.
 
-import { createActor, StateMachine } from "xstate5";
+import { createActor } from "xstate5";
 import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
 import { messageOf } from "./json.ts";
-import { recognise } from "./shape.ts";
+import { check, initialSnapshotOf, watch, type Watched, withContext } from "./xstate5_machine.ts";
 import { Recorder } from "./xstate5_recorder.ts";
-import { copyPlain, persist, type Persisted, revive, settleNodes } from "./xstate5_state.ts";
+import { persist, type Persisted, revive, settleNodes } from "./xstate5_state.ts";
 import {
   type Actor5,
   type Event5,
@@ -55,73 +55,6 @@ export function createAdapter(limits: { readonly microstepsMax: number }): Adapt
       return new Instance5(found, name, outlet);
     },
   };
-}
-
-// --- the machine ---------------------------------------------------------------------------------
-
-/** A view of a machine that notes whether an event selected a transition, and that bounds a macrostep. */
-interface Watched {
-  readonly machine: Machine5;
-  selected: boolean | null;
-}
-
-function watch(machine: Machine5, microstepsMax: number): Watched {
-  const select = machine.getTransitionData.bind(machine);
-  const iterations = Math.min(machine.options?.maxIterations ?? Infinity, microstepsMax);
-  const watched: Watched = {
-    selected: null,
-    machine: Object.create(machine, {
-      options: { value: { ...machine.options, maxIterations: iterations } },
-      getTransitionData: {
-        value: (snapshot: Snapshot5, event: Event5) => {
-          const transitions = select(snapshot, event);
-          // The first question of a macrostep is for its event. A forbidden transition has neither target nor actions.
-          watched.selected ??= transitions.some((t) => t.target !== undefined || t.actions.length > 0);
-          return transitions;
-        },
-      },
-    }) as Machine5,
-  };
-  return watched;
-}
-
-function check(machine: unknown): string | null {
-  const shape = recognise(machine);
-  if (shape === 4) return "this is a machine of XState 4";
-  if (shape !== 5) return "this is not a machine of XState 5";
-  return machine instanceof StateMachine || recordsActions(machine as Machine5) ? null : TOO_OLD;
-}
-
-const TOO_OLD = "the bundle holds a copy of XState 5 that is too old to run durably: " +
-  "leave xstate out of the bundle, or update it to 5.19 or later";
-
-/** Whether a copy of XState that is not ours hands its actions to the scope instead of running them itself. */
-function recordsActions(machine: Machine5): boolean {
-  let ran = false;
-  let recorded = false;
-  try {
-    const Machine = machine.constructor as new (config: unknown, implementations: unknown) => Machine5;
-    const probe = new Machine({ id: "probe", entry: () => void (ran = true) }, {});
-    const actor = createActor(probe as never, {} as never) as unknown as Actor5;
-    const scope = { ...actor._actorScope, defer: () => {}, actionExecutor: () => void (recorded = true) };
-    probe.getInitialSnapshot(scope, undefined);
-  } catch {
-    return false;
-  }
-  return recorded && !ran;
-}
-
-/** The class's own method: the machine's property of that name is bound to the machine itself. */
-function initialSnapshotOf(machine: Machine5): Machine5["getInitialSnapshot"] {
-  return (machine.constructor as unknown as { prototype: Machine5 }).prototype.getInitialSnapshot;
-}
-
-/** The caller's context is the input; a machine whose context is a plain value also has it merged over that. */
-function withContext(machine: Machine5, context: unknown): Machine5 {
-  const own = machine.config.context;
-  if (typeof own === "function") return machine;
-  const merged = { ...(copyPlain(own) as object | undefined), ...(context as object | undefined) };
-  return Object.create(machine, { config: { value: { ...machine.config, context: merged } } }) as Machine5;
 }
 
 // --- one instance --------------------------------------------------------------------------------
