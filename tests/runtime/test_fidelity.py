@@ -1,7 +1,7 @@
-"""Both adapters against plain xstate of the same major, event by event, restored from JSON whenever no service runs.
+"""Both adapters against plain xstate of the same major, event by event, restored from JSON when no service runs.
 
-The machines of `tests/fidelity_machines` by their scripts, and random ones: FIDELITY_SEEDS says how many, FIDELITY_SEED
-replays one. Needs nothing but what building the worker has put into DENO_DIR.
+The machines of `tests/fidelity_machines` by their scripts, and random ones: FIDELITY_SEEDS says how many,
+FIDELITY_SEED replays one. Needs nothing but what building the worker has put into DENO_DIR.
 """
 
 import os

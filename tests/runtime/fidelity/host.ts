@@ -8,6 +8,8 @@ import { noted, takeNotes } from "./trace.ts";
 
 interface Item {
   event: unknown;
+  /** Sent by a step or while it was performed: goes before all that arrives, also from services. */
+  isOwn: boolean;
   service: string | null;
   run: number;
   ends: boolean;
@@ -39,9 +41,7 @@ export class Host implements Side {
   #instance: Instance;
   #durable: Durable | null = null;
   #seq = 0;
-  /** Sent by steps: goes before anything that arrives. */
-  #own: Item[] = [];
-  #arrived: Item[] = [];
+  #mailbox: Item[] = [];
   #timers: Row[] = [];
   /** As the core knows them, from the commit on. */
   readonly #services = new Map<string, number>();
@@ -71,7 +71,7 @@ export class Host implements Side {
 
   async act(action: Action): Promise<void> {
     if ("send" in action) {
-      this.#arrive({ event: asJson(action.send), service: null, run: 0, ends: false });
+      this.#arrive(outside(asJson(action.send)));
       await this.#quiet();
     } else {
       await clock.advance(action.advance, () => this.#quiet());
@@ -90,7 +90,7 @@ export class Host implements Side {
   }
 
   stop(): void {
-    this.#own = this.#arrived = [];
+    this.#mailbox = [];
     this.#instance.dispose();
   }
 
@@ -125,26 +125,22 @@ export class Host implements Side {
   #sent(event: unknown, service: string | null, ends: boolean): void {
     const run = service === null ? 0 : this.#runs.get(service);
     if (run === undefined) this.faults.push(`an event of service ${service}, which does not run`);
-    const item = { event, service, ends, run: run ?? -1 };
+    const item = { event, isOwn: this.#performed !== null, service, ends, run: run ?? -1 };
     if (this.#performed) this.#performed.push({ item, after: this.#after });
     else if (service === null) this.faults.push("an event of nobody, outside of performing");
     else this.#arrive(item);
   }
 
   #arrive(item: Item): void {
-    this.#arrived.push(item);
+    this.#mailbox.push(item);
     void this.#drain();
   }
 
   async #drain(): Promise<void> {
     if (this.#isBusy) return;
     this.#isBusy = true;
-    for (let item = this.#take(); item; item = this.#take()) await this.#deliver(item);
+    for (let item = this.#mailbox.shift(); item; item = this.#mailbox.shift()) await this.#deliver(item);
     this.#isBusy = false;
-  }
-
-  #take(): Item | undefined {
-    return this.#own.shift() ?? this.#arrived.shift();
   }
 
   async #deliver({ event, service, run, ends }: Item): Promise<void> {
@@ -164,12 +160,7 @@ export class Host implements Side {
     }
     if (noted() !== before) this.faults.push("something was performed before the commit");
     if (!computed.changed) return;
-    const sends = computed.sends.map((event) => ({
-      event: asJson(event),
-      service: null,
-      run: 0,
-      ends: false,
-    }));
+    const sends = computed.sends.map((event) => ({ ...outside(asJson(event)), isOwn: true }));
     this.#commit(computed);
     await turn();
     if (noted() !== before && computed.hasEffects && this.#services.size === 0) {
@@ -178,7 +169,13 @@ export class Host implements Side {
     for (const id of computed.stops) this.#runs.delete(id);
     for (const id of computed.starts) this.#runs.set(id, this.#seq);
     this.#instance.confirm();
-    this.#own.push(...(computed.hasEffects ? this.#perform(sends) : sends));
+    this.#putFirst(computed.hasEffects ? this.#perform(sends) : sends);
+  }
+
+  /** Behind what the machine had sent itself before: xstate has all of it in one queue, and takes nothing else until it is empty. */
+  #putFirst(sent: Item[]): void {
+    const waiting = this.#mailbox.findIndex((item) => !item.isOwn);
+    this.#mailbox.splice(waiting < 0 ? this.#mailbox.length : waiting, 0, ...sent);
   }
 
   #commit(computed: Computed): void {
@@ -217,16 +214,15 @@ export class Host implements Side {
     if (durable) this.#instance.revert?.(JSON.parse(durable.snapshot), JSON.parse(durable.context));
   }
 
-  /** As in live xstate, a send id names the newest timer only: an older one of that id cannot be cancelled any more. */
   #setTimer(sendId: string, ms: number, event: unknown): void {
-    for (const row of this.#timers) if (row.sendId === sendId) row.sendId = "";
     const handle = clock.setLong(() => {
       this.#timers = this.#timers.filter((row) => row.handle !== handle);
-      this.#arrive({ event, service: null, run: 0, ends: false });
+      this.#arrive(outside(event));
     }, ms);
     this.#timers.push({ sendId, handle });
   }
 
+  /** The newest of its send id. */
   #cancelTimer(sendId: string): void {
     const index = this.#timers.findLastIndex((row) => row.sendId === sendId);
     if (index < 0) return;
@@ -234,6 +230,8 @@ export class Host implements Side {
     this.#timers.splice(index, 1);
   }
 }
+
+const outside = (event: unknown): Item => ({ event, isOwn: false, service: null, run: 0, ends: false });
 
 const merge = (sends: Item[], performed: { item: Item; after: number }[]): Item[] => {
   const merged: Item[] = [];

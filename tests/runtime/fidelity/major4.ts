@@ -1,7 +1,7 @@
 // XState 4: the adapter under test, and plain xstate to compare it with.
 
 import { clock, turn } from "./clock.ts";
-import { interpret } from "xstate";
+import { interpret, toSCXMLEvent } from "xstate";
 import { xstate4 } from "js/xstate4.ts";
 import { type Action, asJson, inOrder, type Script, type Side, type View } from "./run.ts";
 import { takeNotes, tick } from "./trace.ts";
@@ -17,9 +17,29 @@ interface State {
   configuration: { id: string }[];
 }
 
+interface Envelope {
+  origin?: string;
+}
+
+interface SendAction {
+  id?: unknown;
+  to?: unknown;
+  delay: number;
+  _event: Envelope;
+}
+
 interface Service {
-  children: Map<string, unknown>;
+  children: Map<string, { id: string; sessionId?: string }>;
+  status: number;
+  scheduler: { schedule(task: () => void): void };
   spawn(entity: unknown, name: string, options: unknown): unknown;
+  stopChild(id: string): void;
+  sendTo(event: Envelope, to: unknown, immediate: boolean): void;
+  defer(action: SendAction): void;
+  cancel(id: unknown): void;
+  forward(event: Envelope): void;
+  update(state: State, event: Envelope): void;
+  _nextState(event: Envelope): State;
   start(): void;
   stop(): void;
   send(event: unknown): void;
@@ -55,6 +75,8 @@ export class PlainSide implements Side {
       if (this.#service.children.has(name)) this.over = "a service was started twice";
       return spawn.call(this.#service, entity, name, options);
     };
+    heedStopped(this.#service);
+    cancelNewest(this.#service);
     this.#service.onTransition((state) => {
       try {
         tick();
@@ -112,6 +134,56 @@ export class PlainSide implements Side {
     return state.configuration.length === fromValue.size &&
       state.configuration.every((node) => fromValue.has(node));
   }
+}
+
+const RUNNING = 1;
+
+/** Here, unlike in plain xstate, a service is not heard any more once it was stopped, whatever it had sent before. */
+function heedStopped(service: Service): void {
+  const changes = new Map<string, number>();
+  const { spawn, stopChild } = service;
+  const change = (id: string) => changes.set(id, (changes.get(id) ?? 0) + 1);
+  service.spawn = (entity, name, options) => {
+    change(name);
+    return spawn.call(service, entity, name, options);
+  };
+  service.stopChild = (id) => {
+    change(id);
+    stopChild.call(service, id);
+  };
+  service.send = (sent) => {
+    const event = toSCXMLEvent(sent as never) as Envelope;
+    const sender = senderOf(service, event);
+    const then = changes.get(sender);
+    service.scheduler.schedule(() => {
+      if (service.status !== RUNNING || changes.get(sender) !== then) return;
+      service.forward(event);
+      service.update(service._nextState(event), event);
+    });
+  };
+}
+
+/** An event of a machine bears its session id, that of another service its id. */
+function senderOf(service: Service, { origin = "" }: Envelope): string {
+  for (const { id, sessionId } of service.children.values()) if (sessionId === origin) return id;
+  return origin;
+}
+
+/** Here, unlike in plain xstate, cancel takes the newest that has not fired; plain xstate forgets all but the newest. */
+function cancelNewest(service: Service): void {
+  let pending: { id: unknown; handle: number }[] = [];
+  service.defer = (action) => {
+    const handle = clock.setTimeout(() => {
+      pending = pending.filter((timer) => timer.handle !== handle);
+      if (action.to) service.sendTo(action._event, action.to, true);
+      else service.send(action._event);
+    }, action.delay);
+    if (action.id) pending.push({ id: action.id, handle });
+  };
+  service.cancel = (id) => {
+    const index = pending.findLastIndex((timer) => timer.id === id);
+    if (index >= 0) clock.clearTimeout(pending.splice(index, 1)[0].handle);
+  };
 }
 
 export { dialect4 as dialect } from "./dialect4.ts";

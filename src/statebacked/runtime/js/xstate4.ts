@@ -42,7 +42,6 @@ class Instance4 implements Instance {
   #state: State | null = null;
   #step: Step | null = null;
   #unperformed: Recording | null = null;
-  #isPerforming = false;
 
   constructor(private readonly machine: Machine, private readonly outlet: Outlet) {
     machine._init(); // else `after` of a restored state is unknown
@@ -55,7 +54,7 @@ class Instance4 implements Instance {
 
   current(): { value: unknown; context: unknown } | null {
     const state = this.#step?.state ?? this.#state;
-    return state && { value: state.value, context: state.context };
+    return state && { value: this.#inOrder(state.value), context: state.context };
   }
 
   initialize(context: unknown): Computed {
@@ -142,14 +141,12 @@ class Instance4 implements Instance {
     const recording = this.#unperformed;
     if (!recording) return;
     this.#unperformed = null;
-    this.#isPerforming = true;
     for (const effect of recording.effects) {
       position(effect.after);
       this.#performOne(effect);
     }
     position(recording.sends.length);
     this.#services.flush();
-    this.#isPerforming = false;
     if (this.#durable().done) this.#services.stopAll();
   }
 
@@ -165,7 +162,7 @@ class Instance4 implements Instance {
   }
 
   canonicalise(context: unknown): void {
-    this.#durable().context = context ?? undefined;
+    (this.#step?.state ?? this.#durable()).context = context ?? undefined;
   }
 
   hasServices(): boolean {
@@ -190,11 +187,16 @@ class Instance4 implements Instance {
     this.#state = this.#services.root._state = state;
   }
 
+  /** A value as the machine has it: regions in the order of the document. */
+  #inOrder(value: unknown): unknown {
+    return typeof value === "string" ? value : this.machine.resolve(value);
+  }
+
   #hold(state: State, recording: Recording): Computed {
     const { started, stopped, effects, timers, sends } = recording;
     const computed: Computed = {
       changed: true,
-      value: typeof state.value === "string" ? state.value : this.machine.resolve(state.value), // in its own order
+      value: this.#inOrder(state.value),
       tags: tagsOf(state),
       done: state.done,
       snapshot: snapshotOf(state),
@@ -223,20 +225,16 @@ class Instance4 implements Instance {
   }
 
   /** Plain xstate throws the error out of the interpreter when no active state handles any error. */
-  #isUnhandledError(state: State, { name, data }: Envelope): boolean {
+  #isUnhandledError(state: State, { name }: Envelope): boolean {
     if (!name.startsWith(ERROR_PLATFORM)) return false;
-    if (state.nextEvents.some((handled) => handled.startsWith(ERROR_PLATFORM))) return false;
-    report.error(`nothing handles ${name}: the service`, data.data);
-    return true;
+    return !state.nextEvents.some((handled) => handled.startsWith(ERROR_PLATFORM));
   }
 
   #announce(event: Envelope, service: string | null, ends: boolean): void {
-    const known = service !== null && this.#running.has(service) ? service : null;
+    if (service !== null && !this.#running.has(service)) return; // started and stopped by one and the same step
     const data = { ...event.data }; // a copy of its own: senders share constants, origins differ
-    this.#origins.set(data, { envelope: { ...event, data }, ending: ends ? known : null });
-    // What a service says while the machine acts is in the queue of the machine: it outlives the service, as in xstate.
-    const sender = this.#isPerforming && !ends ? null : known;
-    this.outlet.sent(data, sender, ends && known !== null);
+    this.#origins.set(data, { envelope: { ...event, data }, ending: ends ? service : null });
+    this.outlet.sent(data, service, ends);
   }
 
   #performOne(effect: Effect): void {
@@ -245,9 +243,13 @@ class Instance4 implements Instance {
       case "forward":
         return this.#services.forward(effect.event);
       case "start":
-        return this.#services.start(effect.id, () => root._exec(effect.action, effect.context, effect.event));
+        return this.#services.start(
+          effect.id,
+          effect.passing,
+          () => root._exec(effect.action, effect.context, effect.event),
+        );
       case "spawn":
-        return this.#services.start(effect.id, () => {
+        return this.#services.start(effect.id, effect.passing, () => {
           effect.deferred.started(root.spawn(effect.entity, effect.id, effect.options));
         });
       case "action":

@@ -62,6 +62,8 @@ export class Services {
   #deferring: Spawn | null = null;
   #starting: string | null = null;
   #endedAtStart = false;
+  /** Services that the step which starts them stops again: they are not heard. */
+  readonly #passing = new Set<string>();
   readonly #timers = new Set<Timer>();
   readonly #newestTimer = new Map<string, Timer>();
 
@@ -113,7 +115,9 @@ export class Services {
   }
 
   /** Start one service: what goes wrong, or is over at once, is announced as its end. */
-  start(id: string, run: () => unknown): void {
+  start(id: string, isPassing: boolean, run: () => unknown): void {
+    if (isPassing) this.#passing.add(id);
+    else this.#passing.delete(id);
     this.stop(id); // xstate would leave the older one of the same id running, out of anybody's reach
     this.#starting = id;
     this.#endedAtStart = false;
@@ -180,6 +184,7 @@ export class Services {
     }
     const heard = isEnvelope(event) ? event : envelope(asEvent(event, payload));
     const service = from ?? this.#senderOf(heard);
+    if (service !== null && this.#passing.has(service)) return;
     const { type } = heard.data;
     if (service !== null && (type === `done.invoke.${service}` || type === `${ERROR_PLATFORM}.${service}`)) {
       this.#end(heard, service);

@@ -18,13 +18,20 @@ import {
   type State,
 } from "./xstate4_shape.ts";
 
-/** `after`: how many of the step's own sends came before. */
+/** `after`: how many of the step's own sends came before. `passing`: the same step stops it again. */
 export type Effect =
   & { after: number }
   & (
     | { kind: "action"; action: Action; context: unknown; event: Envelope }
-    | { kind: "start"; id: string; action: Action; context: unknown; event: Envelope }
-    | { kind: "spawn"; id: string; entity: unknown; options: SpawnOptions | undefined; deferred: Deferred }
+    | { kind: "start"; id: string; passing: boolean; action: Action; context: unknown; event: Envelope }
+    | {
+      kind: "spawn";
+      id: string;
+      passing: boolean;
+      entity: unknown;
+      options?: SpawnOptions;
+      deferred: Deferred;
+    }
     | { kind: "forward"; event: Envelope }
   );
 
@@ -54,7 +61,7 @@ export class Recording {
   spawn(entity: unknown, id: string, options: SpawnOptions | undefined): Actor {
     const deferred = defer(entity, id);
     this.#start(id);
-    this.#add({ kind: "spawn", id, entity, options, deferred });
+    this.#add({ kind: "spawn", id, passing: false, entity, ...(options && { options }), deferred });
     return deferred.reference;
   }
 
@@ -126,7 +133,7 @@ export class Recording {
     }
     const id = String(activity.id);
     this.#start(id);
-    this.#add({ kind: "start", id, action, context, event });
+    this.#add({ kind: "start", id, passing: false, action, context, event });
   }
 
   #isImplemented(activity: Activity): boolean {
@@ -136,14 +143,22 @@ export class Recording {
   }
 
   #start(id: string): void {
+    if (this.started.has(id)) this.#pass(id); // twice without a stop: the first gives way
     if (this.running.has(id)) this.stopped.add(id);
     this.started.add(id);
+  }
+
+  #pass(id: string): void {
+    for (const effect of this.effects) {
+      if ((effect.kind === "start" || effect.kind === "spawn") && effect.id === id) effect.passing = true;
+    }
   }
 
   #stop(id: unknown, effect: DistributiveOmit<Effect, "after">): void {
     if (id === undefined) return this.#add(effect); // xstate throws: so will performing it
     const name = String(id);
     const isStarted = this.started.delete(name);
+    if (isStarted) this.#pass(name);
     if (this.running.has(name)) this.stopped.add(name);
     if (isStarted || this.stopped.has(name) || this.services.has(name)) this.#add(effect);
   }
