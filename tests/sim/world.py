@@ -197,7 +197,7 @@ class World:
                     Stepped(number - 1, (Step(changed=True),)),
                     Stepped(number, ()),
                     Refused(number - 1, "machine-error", "stray"),
-                    Refused(number + 1, "machine-error", "stray"),
+                    Refused(number + 9, "machine-error", "stray"),
                     Performed(Seq(seq - 1), ()),
                     Performed(Seq(seq + 9), (Sent(internal=event),)),
                     Chattered(Sent(internal=event)),

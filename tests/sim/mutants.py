@@ -1,0 +1,171 @@
+"""python -m tests.sim.mutants: does anybody notice? Every mutant of the core and the driver must fail a table
+test or one of 1,000 seeds; those that cannot be told apart are listed, with the reason, in equivalent.txt.
+
+Each mutant runs in a forked process that imports the mutated module in place of the real one. A mutant that
+runs on without end (livelock) is killed by the bound on happenings or by time, and counts as noticed.
+"""
+
+import argparse
+import importlib
+import importlib.abc
+import importlib.machinery
+import inspect
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType, ModuleType
+
+import pytest
+
+import statebacked.model.values
+import statebacked.store.memory
+import tests.sim.clockwork
+import tests.sim.machine  # noqa: F401 - all that does not import the core is imported once, before the forks
+from tests.sim.mutate import Mutant, mutants
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ("core/instance.py", "core/mailbox.py", "core/steps.py", "core/retry.py", "engine/driver.py")
+EQUIVALENT = Path(__file__).with_name("equivalent.txt")
+SEEDS = 1_000
+SECONDS_A_SEED = 10
+MEMORY_BYTES = 2 * 1024**3
+TABLES = ("test_steps", "test_timers", "test_services", "test_mailbox")
+
+
+class Stuck(Exception):
+    """Too slow to be right."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim.mutants", description=__doc__)
+    parser.add_argument("--only", default="", help="mutants whose name contains this")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--no-tables", action="store_true", help="what does the simulation see alone?")
+    parser.add_argument(
+        "--results", type=Path, help="append a line of JSON for each mutant; known ones are skipped"
+    )
+    arguments = parser.parse_args()
+    equivalent = _equivalent()
+    known = _known(arguments.results)
+    every = [m for file in FILES for m in mutants(file, (ROOT / "src/statebacked" / file).read_text())]
+    chosen = [m for m in every if arguments.only in m.name and m.name not in equivalent | known]
+    print(f"{len(every)} mutants, {len(equivalent)} of them equivalent, {len(chosen)} to run", flush=True)
+    survivors = _run_all(chosen, arguments.seeds, not arguments.no_tables, arguments.results)
+    for name in sorted(equivalent - {m.name for m in every}):
+        print(f"not a mutant any more: {name}")
+    print(f"{len(survivors)} survived")
+    return 1 if survivors else 0
+
+
+def _equivalent() -> set[str]:
+    lines = EQUIVALENT.read_text().splitlines()
+    return {line for line in lines if line and not line.startswith(("#", " "))}
+
+
+def _known(results: Path | None) -> set[str]:
+    if results is None or not results.exists():
+        return set()
+    return {json.loads(line)["name"] for line in results.read_text().splitlines()}
+
+
+def _run_all(chosen: Sequence[Mutant], seeds: int, with_tables: bool, results: Path | None) -> list[str]:
+    survivors: list[str] = []
+    context = multiprocessing.get_context("fork")
+    jobs = [(mutant, seeds, with_tables) for mutant in chosen]
+    with context.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
+        for name, verdict in pool.imap_unordered(_judge, jobs, chunksize=1):
+            if results is not None:
+                with results.open("a") as file:
+                    file.write(json.dumps({"name": name, "verdict": verdict}) + "\n")
+            if verdict == "survived":
+                survivors.append(name)
+                print(f"survived: {name}", flush=True)
+    return survivors
+
+
+# --- in the forked process -----------------------------------------------------------------------------
+
+
+def _judge(job: tuple[Mutant, int, bool]) -> tuple[str, str]:
+    mutant, seeds, with_tables = job
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    signal.signal(signal.SIGALRM, _stuck)
+    file = mutant.name.split(" ", 1)[0]
+    sys.meta_path.insert(0, _Planted(f"statebacked.{file[:-3].replace('/', '.')}", mutant.source))
+    try:
+        _notice(seeds, with_tables)
+    except BaseException as noticed:
+        return mutant.name, f"{_where(noticed)}: {type(noticed).__name__}: {noticed}"[:200]
+    return mutant.name, "survived"
+
+
+def _notice(seeds: int, with_tables: bool) -> None:
+    signal.alarm(SECONDS_A_SEED)
+    if with_tables:
+        for name in TABLES:
+            _run_tables(importlib.import_module(f"tests.core.{name}"))
+        _run_tables(importlib.import_module("tests.engine.test_driver"))
+    world = importlib.import_module("tests.sim.world")
+    for seed in range(seeds):
+        signal.alarm(SECONDS_A_SEED)
+        try:
+            world.World(seed).run()
+        except BaseException as noticed:
+            noticed.add_note(f"seed {seed}")
+            raise
+
+
+def _run_tables(module: ModuleType) -> None:
+    for name, test in inspect.getmembers(module, inspect.isfunction):
+        if not name.startswith("test_"):
+            continue
+        marks: list[pytest.Mark] = getattr(test, "pytestmark", [])
+        try:
+            if marks:
+                (parametrize,) = marks
+                for value in parametrize.args[1]:
+                    test(value)
+            else:
+                test()
+        except BaseException as noticed:
+            noticed.add_note(name)
+            raise
+
+
+def _where(noticed: BaseException) -> str:
+    return (getattr(noticed, "__notes__", None) or ["import"])[-1]
+
+
+def _stuck(_: int, __: FrameType | None) -> None:
+    raise Stuck
+
+
+class _Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Loads one module from the mutated source."""
+
+    def __init__(self, module: str, source: str) -> None:
+        self._module = module
+        self._source = source
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._module:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self)
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self._source, f"<mutated {self._module}>", "exec"), module.__dict__)
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    code = main()
+    print(f"{time.monotonic() - began:.0f} s")
+    sys.exit(code)
