@@ -23,10 +23,8 @@ from types import FrameType, ModuleType
 
 import pytest
 
-import statebacked.model.values
-import statebacked.store.memory
-import tests.sim.clockwork
-import tests.sim.machine  # noqa: F401 - all that does not import the core is imported once, before the forks
+import statebacked.store.memory  # noqa: F401 - all that does not import the core, once, before the forks
+import tests.sim.machine  # noqa: F401
 from tests.sim.mutate import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,7 +137,8 @@ def _run_tables(module: ModuleType) -> None:
 
 
 def _where(noticed: BaseException) -> str:
-    return (getattr(noticed, "__notes__", None) or ["import"])[-1]
+    notes: list[str] = getattr(noticed, "__notes__", ["import"])
+    return notes[-1]
 
 
 def _stuck(_: int, __: FrameType | None) -> None:
