@@ -42,16 +42,16 @@ def build() -> None:
     root = _download(deno)
     libraries = {major: _library(root, major) for major in MAJORS}
     builtins = _builtin_modules(deno)
+    (JS / "dist").mkdir(exist_ok=True)
     for major, library in libraries.items():
         other = libraries[next(m for m in MAJORS if m != major)]
         target = JS / "dist" / str(major)
-        with tempfile.TemporaryDirectory(dir=JS, prefix=".build-") as scratch:
+        with tempfile.TemporaryDirectory(dir=JS / "dist", prefix=".build-") as scratch:
             output = _bundle(deno, library, Path(scratch))
             _link(output, library)
             mapping = _import_map(library, other, builtins)
             (output / "import-map.json").write_text(json.dumps(mapping, indent=1) + "\n")
             shutil.rmtree(target, ignore_errors=True)
-            target.parent.mkdir(exist_ok=True)
             output.replace(target)
         print(f"built the worker for XState {library.version}")
 

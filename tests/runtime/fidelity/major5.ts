@@ -14,19 +14,24 @@ interface Snapshot {
   context: unknown;
   tags: Set<string>;
   status: string;
-  children: Record<string, unknown>;
+  children: Record<string, { _processingStatus: number }>;
   _nodes: unknown[];
   machine: { resolveState(state: unknown): Snapshot };
 }
 
+interface Source {
+  sessionId: string;
+}
+
 interface Scheduler {
-  schedule(source: object, target: object, event: object, delay: number, id?: string): void;
-  cancel(source: object, id: string): void;
+  schedule(source: Source, target: object, event: object, delay: number, id?: string): void;
+  cancel(source: Source, id: string): void;
 }
 
 interface Actor {
   system: {
     _relay: (source: object | undefined, target: unknown, event: object) => void;
+    _snapshot: { _scheduledEvents: object };
     scheduler: Scheduler;
   };
   start(): void;
@@ -43,10 +48,13 @@ interface Machine {
   constructor: new (config: object, implementations: object) => unknown;
 }
 
+const isRunning = (actor: { _processingStatus: number }): boolean => actor._processingStatus === 1;
+
 export class PlainSide implements Side {
   over: string | null = null;
   readonly #actor: Actor;
   readonly #origins = new WeakMap<object, object>();
+  #children: Snapshot["children"] = {};
 
   constructor(machine: unknown, script: Script) {
     const { config, implementations, constructor: Machine } = machine as Machine;
@@ -63,12 +71,13 @@ export class PlainSide implements Side {
       if (target === this.#actor && source && source !== this.#actor) this.#origins.set(copy, source);
       relay(source, target, copy);
     };
-    nameNewest(this.#actor.system.scheduler);
+    cancelNewest(this.#actor.system);
     this.#actor.subscribe({
       next: () => {
         try {
           tick();
           if (!this.#isCoherent()) throw new Error("incoherent");
+          if (this.#hasLeft()) throw new Error("a service was started twice");
         } catch (error) {
           // Whoever runs in circles may never let the event loop turn: it is stopped from inside.
           this.over = (error as Error).message;
@@ -111,26 +120,40 @@ export class PlainSide implements Side {
     return status !== "active" || machine.resolveState({ value, context })._nodes.length === _nodes.length;
   }
 
+  /** A state that is entered again without being left leaves its old service behind; here the new one replaces it. */
+  #hasLeft(): boolean {
+    const { children } = this.#actor.getSnapshot();
+    const before = this.#children;
+    this.#children = children;
+    return Object.keys(children).some((id) =>
+      before[id] && before[id] !== children[id] && isRunning(before[id])
+    );
+  }
+
   async #rest(): Promise<void> {
     await turn();
     if (this.#actor.getSnapshot().status === "error") this.over ??= "failed";
   }
 }
 
-/** Here, unlike in plain xstate, a timer that fires does not take away the name of a newer one of the same id. */
-function nameNewest(scheduler: Scheduler): void {
+/** Here, unlike in plain xstate, a cancel takes the newest timer of its id that has not fired, another the next. */
+function cancelNewest({ scheduler, _snapshot }: Actor["system"]): void {
   const { schedule, cancel } = scheduler;
-  const names = new Map<string, string>();
+  const set = new Map<string, string[]>();
   let count = 0;
-  const nameOf = (source: object, id: string) => `${(source as { sessionId: string }).sessionId} ${id}`;
+  const named = (source: Source, id: string) => `${source.sessionId}.${id}`;
   scheduler.schedule = (source, target, event, delay, id = "") => {
     const unique = `${id} ${count++}`;
-    names.set(nameOf(source, id), unique);
+    const key = named(source, id);
+    set.set(key, [...(set.get(key) ?? []), unique]);
     schedule(source, target, event, delay, unique);
   };
   scheduler.cancel = (source, id) => {
-    cancel(source, names.get(nameOf(source, id)) ?? id);
-    names.delete(nameOf(source, id));
+    const pending = (set.get(named(source, id)) ?? []).filter((unique) =>
+      named(source, unique) in _snapshot._scheduledEvents
+    );
+    cancel(source, pending.pop() ?? id);
+    set.set(named(source, id), pending);
   };
 }
 
@@ -138,7 +161,7 @@ function nameNewest(scheduler: Scheduler): void {
 function heedless(machine: Machine, origins: WeakMap<object, object>): Machine {
   const transition = (snapshot: Snapshot, event: object, scope: unknown): Snapshot => {
     const origin = origins.get(event);
-    const isHeard = origin === undefined || Object.values(snapshot.children).includes(origin);
+    const isHeard = origin === undefined || Object.values<unknown>(snapshot.children).includes(origin);
     return isHeard ? machine.transition(snapshot, event, scope) : snapshot;
   };
   return Object.create(machine, { transition: { value: transition } }) as Machine;
