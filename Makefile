@@ -17,7 +17,7 @@ setup: .venv/.installed src/statebacked/runtime/js/dist/.built ## .venv with eve
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-src/statebacked/runtime/js/dist/.built: .venv/.installed tools/build_worker.py $(wildcard src/statebacked/runtime/js/*.ts)
+src/statebacked/runtime/js/dist/.built: .venv/.installed tools/build_worker.py $(wildcard src/statebacked/runtime/js/*.ts src/statebacked/runtime/js/deno.*)
 	$(PY) tools/build_worker.py
 	@touch $@
 
