@@ -1,4 +1,4 @@
-"""Both adapters against plain xstate of the same major, event by event, restored from JSON when no service runs.
+"""Both adapters against plain xstate of the same major, event by event, restored whenever no service runs.
 
 The machines of `tests/fidelity_machines` by their scripts, and random ones: FIDELITY_SEEDS says how many,
 FIDELITY_SEED replays one. Needs nothing but what building the worker has put into DENO_DIR.
@@ -15,6 +15,8 @@ from tests.runtime.driver import find_deno
 ROOT = Path(__file__).parents[2]
 FIDELITY = ROOT / "tests" / "runtime" / "fidelity"
 MAJORS = (4, 5)
+SOURCES = {major: ["machines.test.ts", "random.test.ts"] for major in MAJORS}
+SOURCES[4].append("adapter4.test.ts")
 READ = ["--allow-read", "--allow-env=NODE_ENV,FIDELITY_SEED,FIDELITY_SEEDS"]
 
 pytestmark = pytest.mark.worker
@@ -35,7 +37,7 @@ def deno(command: str, major: int, *arguments: str) -> None:
 
 @pytest.mark.parametrize("major", MAJORS)
 def test_the_harness_and_its_machines_have_types(major: int) -> None:
-    deno("check", major, "machines.test.ts", "random.test.ts", f"../../fidelity_machines/{major}")
+    deno("check", major, *SOURCES[major], f"../../fidelity_machines/{major}")
 
 
 @pytest.mark.parametrize("major", MAJORS)
@@ -46,3 +48,7 @@ def test_machines_give_the_states_of_plain_xstate(major: int) -> None:
 @pytest.mark.parametrize("major", MAJORS)
 def test_random_machines_give_the_states_of_plain_xstate(major: int) -> None:
     deno("test", major, "--no-check", *READ, "random.test.ts")
+
+
+def test_the_adapter_of_xstate_4_keeps_its_laws() -> None:
+    deno("test", 4, "--no-check", *READ, "adapter4.test.ts")

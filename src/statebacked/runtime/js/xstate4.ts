@@ -7,6 +7,7 @@
 // and comes back as the event of a later step.
 
 import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
+import { copyPlain } from "./plain.ts";
 import { report } from "./xstate4_report.ts";
 import { OVER, Services } from "./xstate4_services.ts";
 import {
@@ -61,7 +62,7 @@ class Instance4 implements Instance {
     const { machine } = this;
     const recording = this.#record();
     const state = this.#compute(recording, () => {
-      const own = machine.context;
+      const own = copyPlain(machine.context); // one object for all instances, unless it comes from a function
       const merged = isObject(context) ? { ...(own as object | undefined), ...context } : own;
       return machine.getInitialState(machine.initialStateValue, merged);
     });

@@ -2,7 +2,7 @@
 
 import { createActor, StateMachine } from "xstate5";
 import { recognise } from "./shape.ts";
-import { copyPlain } from "./xstate5_state.ts";
+import { copyPlain } from "./plain.ts";
 import type { Actor5, Event5, Machine5, Snapshot5 } from "./xstate5_types.ts";
 
 /** A view of a machine that notes whether an event selected a transition, and that bounds a macrostep. */

@@ -71,12 +71,3 @@ export function revive(value: unknown, resolve: (id: string) => Actor5): unknown
   }
   return node;
 }
-
-/** A copy of plain objects and arrays; everything else by reference. */
-export function copyPlain(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(copyPlain);
-  if (typeof value !== "object" || value === null) return value;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, copyPlain(part)]));
-}
