@@ -140,6 +140,27 @@ def test_a_refused_error_is_over() -> None:
     assert decision.activation.owed == ()
 
 
+def test_the_error_of_a_refused_result_comes_before_others_that_are_owed() -> None:
+    a = given.after(given.serving("s", "t"), given.chat(1, SERVICE, ends=True), policy=CHATTY)
+    a = given.after(a, *(given.chat(n, OTHER) for n in (2, 3, 4)), policy=CHATTY)
+    assert given.owed(a) == [OTHER]
+    a = given.after(a, given.refused(a))
+    assert given.computing(a) == ["failed:2:s"]
+    assert given.owed(a) == [OTHER]
+
+
+def test_an_end_that_names_no_service_ends_nothing() -> None:
+    a = given.after(given.serving("s"), given.client("c2"))
+    a = given.after(a, given.stepped(a, given.step(has_effects=True)))
+    a = given.after(a, given.performed(3, given.inside(1, ends=True)))
+    for decision in (
+        given.deciding(a, given.refused(a)),
+        given.deciding(a, given.stepped(a, given.UNCHANGED)),
+    ):
+        assert decision.commit is None
+        assert decision.activation.services == (SERVICE,)
+
+
 def test_an_error_that_changes_nothing_is_over() -> None:
     a = given.after(given.loaded(services=(given.run("x", 1),)), given.client())
     decision = given.deciding(a, given.stepped(a, given.UNCHANGED))

@@ -254,7 +254,7 @@ def test_what_the_worker_leaves_of_a_batch_comes_next() -> None:
 
 def test_a_refused_batch_loses_only_its_first_event() -> None:
     a = batch("c2", "c3")
-    a = given.after(a, given.stepped(a, given.UNCHANGED), policy=BATCHES)
+    a = given.after(a, given.stepped(a, given.UNCHANGED), given.client("c4"), policy=BATCHES)
     decision = given.deciding(a, given.refused(a), policy=BATCHES)
     assert given.told(decision) == [("c2", "machine-error")]
-    assert given.computing(decision.activation) == ["c3"]
+    assert given.computing(decision.activation) == ["c3", "c4"]

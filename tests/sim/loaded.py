@@ -92,6 +92,7 @@ class Loaded:
     def deliver(self, envelope: Envelope) -> None:
         if envelope.wants_reply:
             self.outside[envelope.id] = envelope
+            self.watch.arrivals[envelope.id] = len(self.watch.arrivals)
         self.signal(phases.Deliver(envelope))
 
     def signal(self, signal: phases.Signal) -> None:

@@ -33,7 +33,7 @@ EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 SEEDS = 1_000
 SECONDS_A_SEED = 10
 MEMORY_BYTES = 2 * 1024**3
-TABLES = ("test_steps", "test_timers", "test_services", "test_mailbox")
+TABLES = ("test_steps", "test_timers", "test_services", "test_mailbox", "test_transcripts")
 
 
 class Stuck(Exception):

@@ -31,6 +31,7 @@ class Watch:
 
     policy: Policy
     began: dict[EnvelopeId, float] = field(default_factory=dict)
+    arrivals: dict[EnvelopeId, int] = field(default_factory=dict)
     alive: set[ServiceRun] = field(default_factory=set)  # started here, and nothing heard to the contrary
     unheard: dict[Json, ServiceRun | None] = field(default_factory=dict)  # inside events given, not begun
     given: set[Json] = field(default_factory=set)
@@ -87,6 +88,7 @@ def computes(w: Watch, life: Life | None, a: Activation, command: phases.Compute
     must(not w.is_draining, "nothing begins while the server goes down")
     must(command.seq == (0 if life is None else life.seq), "an event is computed on the newest durable state")
     a_batch_holds_plain_events(w, command)
+    callers_take_turns(w, a, command)
     if life is not None:
         owed_errors_come_first(w, life, first)
         no_outside_event_overtakes_a_self_send(w, life, first)
@@ -124,6 +126,13 @@ def a_batch_holds_plain_events(w: Watch, command: phases.Compute) -> None:
     if len(command.envelopes) > 1:
         plain = all(e.source == "client" and isinstance(e.payload, External) for e in command.envelopes)
         must(plain, "only events of clients are computed together")
+
+
+def callers_take_turns(w: Watch, a: Activation, command: phases.Compute) -> None:
+    begun = [w.arrivals[e.id] for e in command.envelopes if e.source == "client"]
+    waiting = [w.arrivals[e.id] for e in a.mailbox if e.source == "client"]
+    must(begun == sorted(begun), "events of clients are computed in the order of arrival")
+    must(not begun or not waiting or begun[-1] < min(waiting), "no caller overtakes another")
 
 
 def owed_errors_come_first(w: Watch, life: Life, first: Envelope) -> None:

@@ -289,7 +289,9 @@ class Worker:
             after, position = after + skip, position + 1 if not skip else 1
             order = (held.state.snapshot.steps, 10 * after + position)
             event = Json(encode(Event("self", self.s.next_number(), held.fuel, order=order)))
-            sent.append(Sent(internal=Internal(event, self.token(copy, event)), after=after))
+            internal = Internal(event, self.token(copy, event))
+            ends = self.rng.random() < 0.1  # of which service, if any? no real worker says so
+            sent.append(Sent(internal=internal, after=after, ends_service=ends))
         for id in starts:
             sent += self._start(a, copy, ServiceRun(id, seq), held.fuel, owns)
         return tuple(sent)
