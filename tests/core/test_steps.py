@@ -85,9 +85,10 @@ def test_a_second_birth_does_not_happen() -> None:
 
 def test_a_machine_without_an_initial_state_is_not_born() -> None:
     a = given.after(given.unborn(), given.init())
-    decision = given.deciding(a, given.stepped(a, given.UNCHANGED))
-    assert decision.commit is None
-    assert given.told(decision) == [("c0", "machine-error")]
+    for step in (given.UNCHANGED, given.step(context=None)):
+        decision = given.deciding(a, given.stepped(a, step))
+        assert decision.commit is None
+        assert given.told(decision) == [("c0", "machine-error")]
 
 
 def test_an_event_for_an_instance_that_does_not_exist_is_not_found() -> None:
@@ -191,6 +192,19 @@ def test_an_answer_without_a_compute_is_dropped() -> None:
     for signal in (Stepped(0, (given.step(),)), given.refused(a), given.performed(1, given.inside(1))):
         decision = given.deciding(a, signal)
         assert (decision.activation, decision.commit, decision.commands) == (a, None, ())
+
+
+def test_a_worker_that_answers_with_too_many_steps_is_heard_for_those_that_were_asked() -> None:
+    a = given.stepping()
+    decision = given.deciding(a, given.stepped(a, given.step(), given.step(has_effects=True)))
+    assert len(given.committed(decision).transitions) == 1
+    assert given.names(decision) == ["Publish", "Reply"]
+
+
+def test_an_error_that_the_worker_does_not_word_is_recorded_all_the_same() -> None:
+    a = given.after(given.loaded(services=(given.run("x", 1),)), given.client())
+    commit = given.committed(given.deciding(a, given.stepped(a, given.step())))
+    assert commit.transitions[0].event == b'{"type":"statebacked.service-failed"}'
 
 
 # --- batches -------------------------------------------------------------------------------------------

@@ -154,20 +154,21 @@ def _stepped(
     phase = a.phase
     if not isinstance(phase, Stepping) or phase.number != signal.number or not signal.steps:
         return a, None
-    if a.view is None and not signal.steps[0].changed:
+    if a.view is None and signal.steps[0].context is None:
         nothing = Refused(signal.number, "machine-error", "the machine has no initial state")
         return _refused(a, nothing, now, policy, out)
     draft = steps.Draft()
     after = a
     answer_by = Monotonic(phase.began + policy.settle_ms)
-    for envelope, step in zip(phase.envelopes, signal.steps, strict=False):
+    computed = signal.steps[: len(phase.envelopes)]
+    for envelope, step in zip(phase.envelopes, computed, strict=False):
         after = steps.apply(after, envelope, step, now, draft)
         if envelope.wants_reply:
             after = replace(after, waiting=(*after.waiting, Waiting(envelope.id, answer_by)))
     own = tuple(mailbox.own_message(m) for m in draft.messages)
-    left = phase.envelopes[len(signal.steps) :]
+    left = phase.envelopes[len(computed) :]
     after = replace(after, mailbox=(*left, *after.mailbox)) if left else after
-    if signal.steps[-1].has_effects:
+    if computed[-1].has_effects:
         perform_by = Monotonic(now.mono + policy.compute_ms)
         after = replace(after, phase=Performing(after.seq, perform_by, phase.settle_by, own))
         out.append(Perform(after.seq))

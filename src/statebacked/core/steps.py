@@ -21,6 +21,7 @@ from statebacked.model.values import (
     Message,
     Now,
     PendingTimer,
+    ServiceFailed,
     SetTimer,
     StateView,
     Step,
@@ -29,6 +30,7 @@ from statebacked.model.values import (
 )
 
 INITIAL_EVENT = Json(b'{"type":"xstate.init"}')
+UNWORDED_ERROR = Json(b'{"type":"statebacked.service-failed"}')  # a worker words it better
 
 
 @dataclass(slots=True)
@@ -187,5 +189,5 @@ def _recorded_event(envelope: Envelope, step: Step) -> Json:
             return event
         case Initialize():
             return INITIAL_EVENT
-        case _:
-            raise AssertionError("the worker words the error event of a failed service")
+        case ServiceFailed():
+            return UNWORDED_ERROR
