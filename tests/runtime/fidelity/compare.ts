@@ -2,7 +2,7 @@
 
 import { adapter, PlainSide } from "major";
 import { clock, turn } from "./clock.ts";
-import { Host, type HostOptions } from "./host.ts";
+import { Host } from "./host.ts";
 import type { Script, Side, View } from "./run.ts";
 import { takeNotes } from "./trace.ts";
 
@@ -15,19 +15,29 @@ export interface Outcome {
   over: string | null;
 }
 
-/** `build` makes the machine anew: what one run leaves behind in it does not help the other. */
-export async function compare(build: () => unknown, script: Script, options: HostOptions): Promise<Outcome> {
+/** `build` makes the machine anew: what one run leaves behind in it does not help another. */
+export async function compare(build: () => unknown, script: Script): Promise<Outcome> {
   const plain = new PlainSide(build(), script);
   const expected = await record(plain, script, () => plain.over !== null);
-  if (expected.length === 0) return { difference: null, drops: 0, compared: 0, over: plain.over };
-  const host = new Host(adapter, build(), script, options);
-  const actual = await record(
-    host,
-    { ...script, steps: script.steps.slice(0, expected.length - 1) },
-    () => false,
-  );
-  const difference = firstDifference(script, expected, actual) ?? host.faults[0] ?? null;
-  return { difference, drops: host.drops, compared: expected.length, over: plain.over };
+  const outcome = { difference: null, drops: 0, compared: expected.length, over: plain.over };
+  if (expected.length === 0) return outcome;
+  const shorter = { ...script, steps: script.steps.slice(0, expected.length - 1) };
+  const kept = new Host(adapter, build(), script, { drops: false });
+  const restored = new Host(adapter, build(), script, { drops: true });
+  for (const [host, how] of [[kept, "kept alive"], [restored, "restored"]] as const) {
+    const actual = await record(host, shorter, () => false);
+    const difference = firstDifference(script, expected, actual) ?? host.faults[0];
+    if (difference) return { ...outcome, difference: `${how}: ${difference}` };
+  }
+  return { ...outcome, drops: restored.drops, difference: differentStore(kept.stored, restored.stored) };
+}
+
+/** A state that was kept and one that was restored are stored alike. */
+function differentStore(kept: readonly string[], restored: readonly string[]): string | null {
+  const index = kept.findIndex((stored, at) => stored !== restored[at]);
+  return index < 0 && kept.length === restored.length
+    ? null
+    : `stored ${kept[index]} and, restored before, ${restored[index]}`;
 }
 
 async function record(side: Side, script: Script, isOver: () => boolean): Promise<View[]> {

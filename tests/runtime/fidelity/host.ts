@@ -36,6 +36,8 @@ export interface HostOptions {
 export class Host implements Side {
   /** Everything that contradicts what the adapter said; must stay empty. */
   readonly faults: string[] = [];
+  /** Each state as it was stored. */
+  readonly stored: string[] = [];
   drops = 0;
   refusals = 0;
   #instance: Instance;
@@ -188,6 +190,7 @@ export class Host implements Side {
       tags,
       done,
     };
+    this.stored.push(JSON.stringify([snapshot, context], nodesInOrder));
     for (const id of computed.stops) {
       if (!this.#services.delete(id)) this.faults.push(`service ${id} stops and does not run`);
     }
@@ -230,6 +233,12 @@ export class Host implements Side {
     this.#timers.splice(index, 1);
   }
 }
+
+/** XState 5 keeps the nodes of a history state in the order in which they were left, which means nothing. */
+const nodesInOrder = (_: string, part: unknown): unknown =>
+  Array.isArray(part) && part.every((node) => typeof node?.id === "string")
+    ? part.toSorted((a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1))
+    : part;
 
 const outside = (event: unknown): Item => ({ event, isOwn: false, service: null, run: 0, ends: false });
 

@@ -17,19 +17,13 @@ Deno.test(`random machines are the same, of XState ${major}`, async () => {
   const over: Record<string, number> = {};
   let compared = 0;
   for (const seed of seeds) {
-    const script = makeScript(seed);
-    for (const isDropping of [true, false]) {
-      const outcome = await compare(() => makeMachine(seed, dialect), script, { drops: isDropping });
-      ok(
-        outcome.difference === null,
-        `seed ${seed}, ${isDropping ? "restored" : "kept"}\n${outcome.difference}`,
-      );
-      if (outcome.over) over[outcome.over] = (over[outcome.over] ?? 0) + 1;
-      drops += outcome.drops;
-      compared += outcome.compared;
-    }
+    const outcome = await compare(() => makeMachine(seed, dialect), makeScript(seed));
+    ok(outcome.difference === null, `seed ${seed}, ${outcome.difference}`);
+    if (outcome.over) over[outcome.over] = (over[outcome.over] ?? 0) + 1;
+    drops += outcome.drops;
+    compared += outcome.compared;
   }
   say(`${seeds.length} machines, ${compared} states, ${drops} restores`, over);
   ok(only !== undefined || drops > seeds.length * 5, `only ${drops} restores`);
-  ok(only !== undefined || compared > seeds.length * 20, `only ${compared} states were compared`);
+  ok(only !== undefined || compared > seeds.length * 10, `only ${compared} states were compared`);
 });

@@ -89,12 +89,7 @@ export class Recording {
 
   /** Without predictableActionArguments they are in the state that comes out, and see its context. */
   actionsOf(state: State): void {
-    const eager = this.machine.config.predictableActionArguments;
-    for (const action of state.actions) {
-      // A service of a state that was passed through is not started at all.
-      const passed = action.type === act.start && !state.activities[String(action.activity?.id)];
-      if (eager || !passed) this.action(action, state.context, state._event);
-    }
+    for (const action of state.actions) this.action(action, state.context, state._event);
   }
 
   #add(effect: DistributiveOmit<Effect, "after">): void {
@@ -188,12 +183,13 @@ const nameOf = ({ type, src }: Activity): string => {
 export const snapshotOf = (state: State): unknown => ({
   value: state.value,
   historyValue: state.historyValue,
-  activities: Object.fromEntries(
-    Object.entries(state.activities).filter(([, on]) => on).map(([id]) => [id, true]),
-  ),
+  activities: Object.fromEntries(activeOf(state).map((id) => [id, true])),
   tags: tagsOf(state),
   done: state.done,
 });
+
+const activeOf = ({ activities }: State): string[] =>
+  Object.keys(activities).filter((id) => activities[id]).sort();
 
 /** In the order of the document: the same after a restore. */
 export const tagsOf = (state: State): string[] => {
