@@ -17,6 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.e2e.asking import Asker, Json, answered, refused, subscriber
+from tests.e2e.processes import kill_workers
 from tests.e2e.servers import BIN, E2E, RealServer, real_server, start_server
 
 FAULTY = "faulty"
@@ -27,20 +28,6 @@ def admin(server: RealServer) -> Asker:
     asker = Asker(server)
     asker.deploy(FAULTY, E2E / "machines" / "faulty.js")
     return asker
-
-
-def kill_workers(server: RealServer) -> int:
-    """kill -9 of every process that the server has started, at one moment of its time; how many."""
-    killed = 0
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
-            for child in (thread / "children").read_text().split():
-                os.kill(int(child), signal.SIGKILL)
-                killed += 1
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-    return killed
 
 
 @contextmanager
