@@ -112,6 +112,9 @@ class TimerLaws:
         assert [(one.timer.key, one.fire_at, one.attempts) for one in due] == [("1.2", 50, 0), ("1.1", 60, 3)]
         assert due[1].timer == timer("1.1", due=10)
         assert [pending.due for pending in (await record_of(store, ONE)).timers] == [10, 50]
+        at_once = rejection(of_timer("1.1"), attempts=4, retry_at=0)
+        assert await store.commit(consume(ONE, epoch, 1, rejected=at_once)) is COMMITTED
+        assert [one.fire_at for one in await store.due_timers(Instant(60), 10)] == [0, 50]
 
     async def test_a_dead_letter_is_never_due_nor_loaded_nor_consumed(self, store: BothPorts) -> None:
         epoch = await store.acquire("me")

@@ -143,6 +143,7 @@ async def test_a_failing_commit_fails_the_whole_group_and_nothing_is_replayed(
 async def test_after_a_failing_commit_the_database_holds_what_is_read_and_the_log_nothing(
     store: SqliteStore, disk: Disk, epoch: Epoch, file: Path
 ) -> None:
+    assert await store.load(key_of(ONE)) is None  # a reader is there: closing the writer is not enough
     disk.faults = ["commit succeeds, its answer is lost"]
     with pytest.raises(StoreFailed):
         await store.commit(birth(ONE, epoch))
@@ -269,3 +270,11 @@ async def test_a_second_owner_of_the_file_fences_the_first(file: Path) -> None:
     assert record.view.seq == Seq(2)
     await first.aclose()
     await second.aclose()
+
+
+async def test_a_commit_waits_for_the_disk(store: SqliteStore, disk: Disk, epoch: Epoch) -> None:
+    """kill -9 does not show it, power loss would: COMMIT must sync the write-ahead log."""
+    writer = disk.writers[-1]
+    assert writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert writer.execute("PRAGMA wal_autocheckpoint").fetchone() == (1000,)
