@@ -498,24 +498,18 @@ law("a child that is spawned in sync tells each of its states", (mode) => {
   );
 });
 
-law("guards see the children of the state", (mode) => {
+law("guards see the children of the state, spawned ones too", (mode) => {
+  const hasKid = (_: unknown, __: unknown, { state }: { state: { children: object } }) =>
+    "kid" in state.children;
   const rig = new Rig(machineOf(mode, {
+    context: {},
     initial: "a",
-    invoke: { id: "s", src: () => () => () => {} },
-    states: {
-      a: {
-        on: {
-          GO: {
-            target: "b",
-            cond: (_: unknown, __: unknown, { state }: { state: { children: object } }) =>
-              "s" in state.children,
-          },
-        },
-      },
-      b: {},
-    },
+    on: { SPAWN: { actions: assign({ kid: () => spawn((() => () => {}) as never, "kid") }) } },
+    states: { a: { on: { GO: { target: "b", cond: hasKid } } }, b: {} },
   }));
   rig.start();
+  equal(rig.send("GO").changed, false);
+  rig.send("SPAWN");
   equal(rig.send("GO").value, "b");
 });
 
@@ -524,13 +518,17 @@ law("a restored machine knows its timers and its running services", (mode) => {
     machineOf(mode, {
       initial: "a",
       invoke: { id: "s", src: () => () => () => {} },
-      states: { a: { after: { 5: "b" } }, b: {} },
+      states: { a: { after: { 5: "b" } }, b: { after: { 9: "a" } } },
     });
   const stored = new Rig(make()).start();
   const instance = xstate4.instantiate(make(), "fresh", { sent: () => {} });
   instance.restore(stored.snapshot, stored.context);
   const computed = instance.transition({ type: "xstate.after(5)#m.a" });
   equal([computed.value, (computed.snapshot as { activities: object }).activities], ["b", { s: true }]);
+  equal(computed.timers.map(([operation, id]) => [operation, id]), [
+    ["cancel", "xstate.after(5)#m.a"],
+    ["set", "xstate.after(9)#m.b"],
+  ]);
 });
 
 law("a final state stops every service", (mode) => {
