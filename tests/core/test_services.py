@@ -295,6 +295,21 @@ def test_a_service_that_floods_the_mailbox_is_stopped_and_owed_an_error() -> Non
     assert given.waiting_in_mailbox(decision.activation) == ["inside:7:4"]
 
 
+def test_errors_are_owed_in_the_order_in_which_their_services_ended() -> None:
+    a = given.after(given.serving("s", "t", "u"), given.client("c2"), policy=CHATTY)
+    a = given.after(a, *(given.chat(n, OTHER) for n in (1, 2, 3)), policy=CHATTY)
+    assert given.owed(a) == [OTHER]
+    lost = given.after(a, WorkerLost(), policy=CHATTY)
+    assert given.computing(lost) == ["failed:2:t"]
+    assert given.owed(lost) == [SERVICE, given.run("u")]
+    late = given.after(a, given.stepped(a, given.UNCHANGED), now=2 * DEADLINE, policy=CHATTY)
+    assert given.owed(late) == [OTHER, SERVICE, given.run("u")]
+    more = given.after(a, *(given.chat(n, SERVICE) for n in (4, 5, 6)), policy=CHATTY)
+    assert given.owed(more) == [OTHER, SERVICE]
+    commit = given.committed(given.deciding(more, given.stepped(more, given.step()), policy=CHATTY))
+    assert commit.services == (given.run("u"), OTHER, SERVICE)
+
+
 def test_a_service_that_is_over_is_not_flooded_out_as_well() -> None:
     a = given.after(given.serving("s"), given.chat(1, SERVICE, ends=True), policy=CHATTY)
     for n in range(2, 6):

@@ -1,5 +1,6 @@
 """From a computed step to its commit."""
 
+from msgspec.structs import replace
 from tests.core import given
 
 from statebacked.core import phases
@@ -98,6 +99,14 @@ def test_an_event_for_an_instance_that_does_not_exist_is_not_found() -> None:
     assert decision.activation.mailbox == ()
 
 
+def test_nobody_is_told_who_wants_no_reply() -> None:
+    quiet = replace(given.client().envelope, wants_reply=False)
+    decision = given.deciding(given.unborn(), phases.Deliver(quiet))
+    assert (decision.activation.mailbox, decision.commands) == ((), ())
+    a = given.after(given.loaded(), phases.Deliver(quiet))
+    assert given.names(given.deciding(a, given.stepped(a, given.step()))) == ["Publish"]
+
+
 def test_creating_what_exists_is_a_conflict() -> None:
     decision = given.deciding(given.loaded(), given.init())
     assert given.told(decision) == [("c0", "conflict")]
@@ -145,6 +154,12 @@ def test_ts_rises_when_the_wall_clock_does_not() -> None:
     transition = given.committed(given.deciding(a, given.stepped(a, given.step()), now=40)).transitions[0]
     assert transition.ts == given.WALL + 51
     assert transition.at == given.WALL + 40
+
+
+def test_the_first_ts_is_the_wall_clock_or_the_first_instant_there_is() -> None:
+    a = given.after(given.unborn(), given.init())
+    born = given.committed(given.deciding(a, given.stepped(a, given.step()), now=-given.WALL))
+    assert born.transitions[0].ts == 1
 
 
 def test_a_context_that_did_not_change_keeps_what_is_public() -> None:

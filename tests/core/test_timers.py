@@ -194,6 +194,13 @@ def test_callers_wait_for_self_sends() -> None:
     assert given.answered(decision) == [("c1", 3)]
 
 
+def test_a_message_that_is_delivered_again_is_taken() -> None:
+    again = given.after(given.loaded(messages=(given.message("1.0"),)), phases.Tick())
+    assert isinstance(again.phase, phases.Stepping)
+    decision = given.deciding(given.loaded(), phases.Deliver(again.phase.envelopes[0]))
+    assert given.computing(decision.activation) == ["message:1.0"]
+
+
 def test_messages_that_were_not_consumed_are_delivered_after_loading() -> None:
     a = given.loaded(messages=(given.message("1.0"), given.message("1.1")))
     decision = given.deciding(a, given.client())

@@ -165,9 +165,9 @@ def _stepped(
         after = steps.apply(after, envelope, step, now, draft)
         if envelope.wants_reply:
             after = replace(after, waiting=(*after.waiting, Waiting(envelope.id, answer_by)))
-    own = tuple(mailbox.own_message(m) for m in draft.messages)
-    left = phase.envelopes[len(computed) :]
-    after = replace(after, mailbox=(*left, *after.mailbox)) if left else after
+    own = tuple([mailbox.own_message(m) for m in draft.messages])
+    if len(computed) < len(phase.envelopes):
+        after = replace(after, mailbox=(*phase.envelopes[len(computed) :], *after.mailbox))
     if computed[-1].has_effects:
         perform_by = Monotonic(now.mono + policy.compute_ms)
         after = replace(after, phase=Performing(after.seq, perform_by, phase.settle_by, own))
@@ -304,13 +304,10 @@ def _worker_lost(
 def _cause_gone(a: Activation, out: list[Command]) -> Activation:
     """The row was consumed before: the envelope ends without an attempt. The worker's copy is one step ahead
     of the truth, so it is closed."""
-    phase = a.phase
-    assert isinstance(phase, Stepping), "only a step consumes rows"
-    cause = phase.envelopes[0].cause
-    assert cause is not None, "only a step that consumes a row can find it gone"
-    a = mailbox.without_row(a, cause)
-    a = replace(a, mailbox=(*phase.envelopes[1:], *a.mailbox))
-    return _abandon_copy(a, out)
+    assert isinstance(a.phase, Stepping), "only a step consumes rows"
+    (envelope,) = a.phase.envelopes
+    assert envelope.cause is not None, "only a step that consumes a row can find it gone"
+    return _abandon_copy(mailbox.without_row(a, envelope.cause), out)
 
 
 def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[Activation, Commit | None]:
@@ -326,8 +323,10 @@ def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[
             return _reject(back, first, "machine-timeout", reason, now, policy, out)
         case Performing() if now.mono >= phase.perform_by:
             return _abandon_copy(a, out), None
-        case Stepping() | Settling() if any(w.answer_by <= now.mono for w in a.waiting):
+        case Stepping() | Settling():
             return _answer_overdue(a, now, out), None
+        case _:
+            pass
     return a, None
 
 
@@ -336,14 +335,14 @@ def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[
 
 def _advance(a: Activation, now: Now, policy: Policy, out: list[Command]) -> Activation:
     """Begin the next envelope if one may; otherwise settle, or keep settling."""
-    if a.is_draining and a.mailbox:
+    if a.is_draining:
         a = _refuse_callers(a, out)
     while isinstance(a.phase, Settled | Settling):
         if isinstance(a.phase, Settling):
             if a.is_draining or now.mono >= a.phase.settle_by:
                 a = _reach_deadline(a, out)
                 continue
-            if not a.services and not a.owed and not any(mailbox.is_inside(e) for e in a.mailbox):
+            if not a.services and not a.owed and not [e for e in a.mailbox if mailbox.is_inside(e)]:
                 a = replace(_answer_all(a, out), phase=SETTLED)
                 continue
         taken = None if a.is_draining else mailbox.take(a, policy)
@@ -412,30 +411,28 @@ def _answer_all(a: Activation, out: list[Command]) -> Activation:
     if not a.waiting:
         return a
     assert a.view is not None, "nobody waits before the first commit"
-    out.extend(Reply(w.to, a.view) for w in a.waiting)
+    out.extend([Reply(w.to, a.view) for w in a.waiting])
     return replace(a, waiting=())
 
 
 def _answer_overdue(a: Activation, now: Now, out: list[Command]) -> Activation:
-    assert a.view is not None, "nobody waits before the first commit"
-    out.extend(Reply(w.to, a.view) for w in a.waiting if w.answer_by <= now.mono)
-    return replace(a, waiting=tuple(w for w in a.waiting if w.answer_by > now.mono))
+    overdue = tuple(w for w in a.waiting if w.answer_by <= now.mono)
+    in_time = tuple(w for w in a.waiting if w.answer_by > now.mono)
+    return replace(_answer_all(replace(a, waiting=overdue), out), waiting=in_time)
 
 
 def _set_alarm(a: Activation, out: list[Command]) -> Activation:
-    at: Monotonic | None = None
     match a.phase:
-        case Stepping(compute_by=by):
-            at = by
+        case Settled():
+            return _wake(a, None, out)
         case Performing(perform_by=by):
             return _wake(a, by, out)
-        case Settling(settle_by=by):
-            at = by
-        case Settled():
-            pass
-    if at is not None and a.waiting:
-        at = min(at, min(w.answer_by for w in a.waiting))
-    return _wake(a, at, out)
+        case Stepping(compute_by=by) | Settling(settle_by=by):
+            for caller in a.waiting:
+                by = min(by, caller.answer_by)
+            return _wake(a, by, out)
+        case _:
+            assert_never(a.phase)
 
 
 def _wake(a: Activation, at: Monotonic | None, out: list[Command]) -> Activation:

@@ -72,7 +72,7 @@ def accept(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]
 
 
 def _accept_client(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
-    if a.mailbox and _is_full(a.mailbox, envelope, policy):
+    if _is_full(a.mailbox, envelope, policy):
         out.append(ReplyRefused(envelope.id, "mailbox-full", "too many events wait for this instance"))
         return a
     return replace(a, mailbox=(*a.mailbox, envelope))
@@ -101,8 +101,9 @@ def _accept_row(a: Activation, envelope: Envelope, cause: Cause, policy: Policy)
 def accept_inside(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
     """What a running service says. An inside event without a service comes with *performed* only."""
     run = envelope.service
-    if run is None or run not in a.services:
+    if run not in a.services:
         return a  # stopped, restarted, lost or owed an error
+    assert run is not None
     if any(e.service == run and e.ends_service for e in (*under_way(a.phase), *a.mailbox)):
         return a  # it is over already
     if sum(e.service == run for e in a.mailbox) < policy.mailbox_per_service_max:
@@ -148,10 +149,9 @@ def take(a: Activation, policy: Policy) -> tuple[tuple[Envelope, ...], Activatio
         return a.owed[:1], replace(a, owed=a.owed[1:])
     if not a.mailbox:
         return None
-    count = 1
-    if policy.batch_max > 1 and _is_plain(a.mailbox[0]):
-        while count < min(policy.batch_max, len(a.mailbox)) and _is_plain(a.mailbox[count]):
-            count += 1
+    count, limit = 1, min(policy.batch_max, len(a.mailbox))
+    while count < limit and _is_plain(a.mailbox[0]) and _is_plain(a.mailbox[count]):
+        count += 1
     return a.mailbox[:count], replace(a, mailbox=a.mailbox[count:])
 
 
@@ -161,7 +161,7 @@ def _is_plain(envelope: Envelope) -> bool:
 
 def purge(a: Activation) -> Activation:
     """Take envelopes out whose service does not run any more, or whose timer is cancelled."""
-    if not a.mailbox or all(_is_live(e, a) for e in a.mailbox):
+    if not a.mailbox:
         return a
     return replace(a, mailbox=tuple(e for e in a.mailbox if _is_live(e, a)))
 

@@ -105,7 +105,8 @@ def end_service(a: Activation, envelope: Envelope, draft: Draft) -> Activation:
 def _view(a: Activation, step: Step, seq: Seq, now: Now) -> StateView:
     last = a.view.ts if a.view is not None else Instant(0)
     public = step.public
-    if step.context is None and a.view is not None:
+    if step.context is None:
+        assert a.view is not None, "an instance is born with a context"
         public = a.view.public
     return StateView(
         seq=seq,
@@ -145,7 +146,7 @@ def _timers(a: Activation, step: Step, seq: Seq, now: Now, draft: Draft) -> tupl
                 _cancel_newest(pending, send_id, draft)
     if step.done:
         while pending:
-            _remove(pending, len(pending) - 1, draft)
+            _remove(pending, -1, draft)
     return tuple(pending)
 
 

@@ -53,7 +53,7 @@ class Driver:
     def _run(self) -> None:
         self._is_busy = True
         try:
-            while self._signals and not self.has_ended:
+            while self._signals:
                 decision = decide(self.activation, self._signals.popleft(), self._now(), self._policy)
                 if decision.commit is not None:
                     outcome = asyncio.ensure_future(self._commit(decision.commit))
@@ -90,4 +90,5 @@ class Driver:
 
     def _end(self, ending: Ending) -> None:
         self.has_ended = True
+        self._signals.clear()
         self._ended(ending)
