@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 FIDELITY = ROOT / "tests" / "runtime" / "fidelity"
 MAJORS = (4, 5)
 SOURCES = {major: ["machines.test.ts", "random.test.ts"] for major in MAJORS}
-SOURCES[4].append("adapter4.test.ts")
+SOURCES[4] += ["adapter4.test.ts", "services4.test.ts"]
 READ = ["--allow-read", "--allow-env=NODE_ENV,FIDELITY_SEED,FIDELITY_SEEDS"]
 
 pytestmark = pytest.mark.worker
@@ -51,4 +51,4 @@ def test_random_machines_give_the_states_of_plain_xstate(major: int) -> None:
 
 
 def test_the_adapter_of_xstate_4_keeps_its_laws() -> None:
-    deno("test", 4, "--no-check", *READ, "adapter4.test.ts")
+    deno("test", 4, "--no-check", *READ, "adapter4.test.ts", "services4.test.ts")
