@@ -243,6 +243,10 @@ class Operations:
         version, bundle = self._version(), self._rng.randbytes(20)
         return [lambda store: store.put_bundle(version, bundle)]
 
+    def _draw_drop_upload(self) -> list[Call]:
+        version = self._version()
+        return [lambda store: store.drop_upload(version)]
+
     def _draw_finalize(self) -> list[Call]:
         version = builders.version(self._version(), self._machine(), self._rng.choice(ORGS))
         bundle, make_current = self._rng.randbytes(20), self._rng.random() < 0.5
