@@ -1,5 +1,6 @@
 """`statebacked dev` as a process: what it prints works when pasted, changes are deployed, the page works."""
 
+import json
 import os
 import re
 import selectors
@@ -104,6 +105,16 @@ def test_changed_code_is_deployed_and_instances_that_stay_are_named(tmp_path: Pa
         machine.write_text(machine.read_text() + "const wrong: number = '';\n")
         running.until(r"^toggler: not deployed: .*type errors")
         running.until(r"^toggler.ts:\d+:7 TS2322")
+        named = [
+            "--machine",
+            "toggler",
+            "--instance",
+            "session-123",
+            "--auth-context",
+            '{"sid": "session-123"}',
+        ]
+        code, shown = smply(data, "instances", "send-event", *named, "--event", "toggle")
+        assert (code, json.loads(shown)["publicContext"]) == (0, {"toggleCount": 2})
 
     machine.write_text(machine.read_text().replace("const wrong: number = '';\n", ""))
     with dev(data, f"toggler={machine}") as running:
@@ -112,6 +123,53 @@ def test_changed_code_is_deployed_and_instances_that_stay_are_named(tmp_path: Pa
         running.until(r"^toggler: deployed")
         running.until(r"getOrCreate")
         assert "stay" not in running.said
+
+
+LOUD = """
+import { createMachine } from "xstate";
+export const allowRead = () => true;
+export const allowWrite = ({ authContext }) => authContext.fails ? authContext.fails.toFixed() : true;
+const shout = ({ event }) => { console.log(event.text); console.error("twice", { n: 2 }); };
+const fail = (when) => () => { throw new Error(`${when} the commit`); };
+export default createMachine({
+  on: { shout: { actions: [shout, fail("after")] }, ask: { guard: fail("before"), actions: shout } },
+});
+"""
+
+
+def test_what_machine_code_writes_is_shown_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    file = tmp_path / "loud.js"
+    file.write_text(LOUD)
+    data = tmp_path / "data"
+    with dev(data, str(file)) as running:
+        running.until(r"getOrCreate")
+
+        def send(event: dict[str, str], auth: str = "{}") -> tuple[int, str]:
+            sent = ["--instance", "one", "--auth-context", auth, "--event", json.dumps(event)]
+            return smply(data, "instances", "send-event", "--machine", "loud", *sent)
+
+        smply(data, "instances", "create", "--machine", "loud", "--instance", "one", "--auth-context", "{}")
+        assert send({"type": "shout", "text": "hello \x1b[31mred"})[0] == 0
+        running.until(r"^loud/one \| hello \\x1b\[31mred$")
+        running.until(r"^loud/one ! twice \{ n: 2 \}$")
+        running.until(r"^loud/one ! .*after the commit")
+        assert "before the commit" in send({"type": "ask"})[1]
+        assert send({"type": "shout"}, '{"fails": true}')[0] == 1
+        running.until(r"^loud/one ! allowWrite .*toFixed is not a function")
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(30) == 0
+
+
+def smply(data: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code, and what it prints."""
+    done = subprocess.run(
+        [BIN / "smply", *arguments],
+        env={**os.environ, "STATEBACKED_DATA": str(data)},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_the_example_page_works_in_a_browser(tmp_path: Path) -> None:
