@@ -58,15 +58,17 @@ def nothing_changes(admin: Asker, instance: str) -> Iterator[None]:
 
 @contextmanager
 def others_go_on(admin: Asker, instance: str) -> Iterator[None]:
-    """Throughout, another machine is answered; an instance of the same one loses no event."""
+    """Throughout, another machine is answered; an instance of the same one loses no event and no read."""
     is_over = threading.Event()
     neighbour, sibling = Asker(admin.server), Asker(admin.server)
     answered(sibling.create(FAULTY, f"{instance}-sibling"))
     answers: dict[str, list[httpx.Response]] = {"neighbour": [], FAULTY: []}
+    reads: list[httpx.Response] = []
 
     def ask(asker: Asker, machine: str, name: str) -> None:
         while not is_over.is_set():
             answers[machine].append(asker.send(machine, name, "count"))
+            reads.append(asker.get(machine, name))
             is_over.wait(0.05)
 
     threads = [
@@ -83,7 +85,7 @@ def others_go_on(admin: Asker, instance: str) -> Iterator[None]:
         for thread in threads:
             thread.join()
     assert count_of_neighbour >= 10
-    assert {r.status_code for r in (*answers["neighbour"], *answers[FAULTY])} == {200}
+    assert {r.status_code for r in (*answers["neighbour"], *answers[FAULTY], *reads)} == {200}
     state = answered(sibling.get(FAULTY, f"{instance}-sibling"))
     assert state["publicContext"]["count"] == len(answers[FAULTY])
 

@@ -6,6 +6,8 @@ import pytest
 
 from statebacked.model.errors import MachineRefusal, NotFound, RejectedByAuthorizer
 from statebacked.model.values import Json
+from statebacked.ports import WorkerGone
+from statebacked.testing.fake_machines import FakeAttached
 from tests.engine.world import ANYONE, count_of, key_of, run, until, world
 
 
@@ -71,6 +73,23 @@ def test_a_refused_creation_leaves_the_name_free() -> None:
             with pytest.raises(MachineRefusal) as refused:
                 await w.create("a")
             assert refused.value.code == "conflict"
+
+    run(story)
+
+
+def test_a_read_whose_worker_dies_is_asked_again_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dies(*_: object) -> None:
+        raise WorkerGone("was killed")
+
+    async def story() -> None:
+        async with world() as w:
+            view = await w.create("a")
+            monkeypatch.setattr(FakeAttached, "may_read", dies)
+            assert await w.engine.read(key_of("a"), ANYONE) == view
+            monkeypatch.setattr(w.machines, "may_read", dies)
+            with pytest.raises(MachineRefusal) as refused:
+                await w.engine.read(key_of("a"), ANYONE)
+            assert (refused.value.code, refused.value.message) == ("machine-fault", "was killed")
 
     run(story)
 

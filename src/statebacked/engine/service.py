@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -166,9 +167,11 @@ class Engine:
             if loaded is not None:
                 seen = loaded.view
                 assert seen is not None
-                allowed = await loaded.attached.may_read(seen.seq, auths)
-                if allowed is not None:
-                    return seen, allowed
+                # A worker that dies under a read may have died of another's event: asked again, elsewhere.
+                with suppress(WorkerGone):
+                    allowed = await loaded.attached.may_read(seen.seq, auths)
+                    if allowed is not None:
+                        return seen, allowed
             record = await self.admin_read(key)
             code = await self._codes.of(key, record.version)
             return record.view, await self._machines.may_read(code, key, saved_state(record), auths)
