@@ -1,12 +1,16 @@
 """Subscribers end at the newest state they may read."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
 
+from statebacked.engine import fanout
 from statebacked.model.errors import NotFound, RejectedByAuthorizer, StateBackedError
 from statebacked.model.values import Json, StateView
+from statebacked.ports import StoreFailed, WorkerGone
+from statebacked.testing.fake_machines import FakeAttached, FakeMachines
 from tests.engine.world import ANYONE, count_of, key_of, run, until, world
 
 
@@ -68,6 +72,49 @@ def test_a_refused_push_ends_that_subscription_with_one_error_and_no_other() -> 
             assert len(theirs.views) == 1
 
     run(story)
+
+
+def test_a_push_that_cannot_be_judged_yet_is_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "AGAIN_S", 0.0)
+
+    async def story() -> None:
+        async with world() as w:
+            await w.create("a")
+            watcher = Watcher()
+            await w.engine.subscribe(key_of("a"), ANYONE, watcher)
+            with monkeypatch.context() as patched:
+                patched.setattr(FakeAttached, "may_read", raises(StoreFailed("the disk is gone")))
+                await w.send("a", "add")
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert (len(watcher.views), watcher.errors) == (1, [])
+            await until(lambda: len(watcher.views) == 2)
+            assert watcher.errors == []
+
+    run(story)
+
+
+def test_a_push_whose_authorizer_ends_its_worker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with world() as w:
+            await w.create("a")
+            watcher = Watcher()
+            await w.engine.subscribe(key_of("a"), ANYONE, watcher)
+            for owner in (FakeAttached, FakeMachines):
+                monkeypatch.setattr(owner, "may_read", raises(WorkerGone("looped")))
+            await w.send("a", "add")
+            await until(lambda: bool(watcher.errors))
+            assert [error.code for error in watcher.errors] == ["machine-fault"]
+            assert len(watcher.views) == 1
+
+    run(story)
+
+
+def raises(error: Exception) -> Callable[..., Awaitable[None]]:
+    async def judge(*_: object) -> None:
+        raise error
+
+    return judge
 
 
 def test_a_subscription_to_nobody_is_not_found_and_leaves_nothing_behind() -> None:

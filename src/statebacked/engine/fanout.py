@@ -1,7 +1,8 @@
 """Subscriptions: every subscriber that may read ends at the newest state; in between, newest wins.
 
 One task an instance asks allowRead for the newest seq, once for each distinct authContext, and pushes. A
-state that comes while it asks makes it ask once more.
+state that comes while it asks makes it ask once more. Who cannot be judged is told so, or judged again later:
+nobody waits for a push that never comes.
 """
 
 import asyncio
@@ -10,11 +11,13 @@ from typing import Protocol
 
 import structlog
 
-from statebacked.model.errors import RejectedByAuthorizer, StateBackedError
+from statebacked.model.errors import RejectedByAuthorizer, StateBackedError, Unavailable
 from statebacked.model.ids import InstanceKey, Instant
 from statebacked.model.values import Json, StateView
 
 logger = structlog.get_logger(__name__)
+
+AGAIN_S = 1.0  # after a push that could not be judged for reasons that pass
 
 Judge = Callable[[InstanceKey, Sequence[Json]], Awaitable[tuple[StateView, Sequence[bool]]]]
 
@@ -103,8 +106,15 @@ class Fanout:
             return
         try:
             view, allowed = await self._judge(key, auths)
+        except Unavailable as error:
+            logger.warning("a push cannot be judged yet", reason=error.message)
+            await asyncio.sleep(AGAIN_S)
+            self._changed.add(key)
+            return
         except StateBackedError as error:
             logger.warning("a push cannot be judged", code=error.code)
+            for subscription in subscriptions:
+                subscription.refuse(error)
             return
         verdicts = dict(zip(auths, allowed, strict=True))
         for subscription in subscriptions:
