@@ -187,6 +187,15 @@ def test_self_sends_are_delivered_in_the_order_of_sending() -> None:
     assert given.waiting_in_mailbox(a) == ["message:3.0"]
 
 
+def test_a_services_event_that_came_during_the_step_does_not_overtake_a_self_send() -> None:
+    a = given.after(given.serving("s"), given.client("c2"))
+    a = given.after(a, given.chat(5, given.run("s")))
+    a = given.after(a, given.stepped(a, given.step(has_effects=True, sends=(b"1",))))
+    a = given.after(a, given.chat(6, given.run("s")), given.performed(3, given.inside(7, after=1)))
+    assert given.computing(a) == ["message:3.0"]
+    assert given.waiting_in_mailbox(a) == ["inside:7:7", "inside:7:5", "inside:7:6"]
+
+
 def test_callers_wait_for_self_sends() -> None:
     a = given.stepping()
     a = given.after(a, given.stepped(a, given.step(sends=(b"1",))))

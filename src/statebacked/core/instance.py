@@ -128,7 +128,9 @@ def decide(a: Activation, signal: Signal, now: Now, policy: Policy) -> Decision:
         case Performed():
             after = _performed(a, signal)
         case Chattered(sent):
-            after = mailbox.accept_inside(a, mailbox.sent_envelope(sent, a.number), policy, out)
+            after = mailbox.accept_inside(
+                a, mailbox.sent_envelope(sent, a.number, is_prompt=False), policy, out
+            )
         case Refused():
             after, commit = _refused(a, signal, now, policy, out)
         case WorkerLost():
@@ -187,7 +189,7 @@ def _performed(a: Activation, signal: Performed) -> Activation:
     if not isinstance(phase, Performing) or phase.seq != signal.seq:
         return a
     sent = [
-        (s.after, mailbox.sent_envelope(s, a.number))
+        (s.after, mailbox.sent_envelope(s, a.number, is_prompt=True))
         for s in signal.sent
         if s.service is None or s.service in a.services
     ]

@@ -43,10 +43,11 @@ def own_message(message: Message) -> Envelope:
         payload=External(message.event),
         source="self",
         cause=Cause("message", message.key),
+        is_prompt=True,
     )
 
 
-def sent_envelope(sent: Sent, number: ActivationNumber) -> Envelope:
+def sent_envelope(sent: Sent, number: ActivationNumber, *, is_prompt: bool) -> Envelope:
     """An event of running machine code; its id lives as long as the activation."""
     return Envelope(
         id=EnvelopeId(f"inside:{number}:{sent.internal.token}"),
@@ -54,6 +55,7 @@ def sent_envelope(sent: Sent, number: ActivationNumber) -> Envelope:
         source="self" if sent.service is None else "service",
         service=sent.service,
         ends_service=sent.ends_service,
+        is_prompt=is_prompt,
     )
 
 
@@ -130,12 +132,12 @@ def under_way(phase: Phase) -> tuple[Envelope, ...]:
 
 
 def put_first(a: Activation, sent: tuple[Envelope, ...]) -> Activation:
-    """What the machine has just sent itself comes before all that waits outside, and behind what it had sent
-    before: the record keeps its messages in that order too."""
+    """What was sent in the machine's own turn comes before everything that arrived meanwhile, the events of
+    its services included, and behind what had been sent so before: xstate empties that queue first too."""
     if not sent:
         return a
     n = 0
-    while n < len(a.mailbox) and is_inside(a.mailbox[n]):
+    while n < len(a.mailbox) and a.mailbox[n].is_prompt:
         n += 1
     return replace(a, mailbox=(*a.mailbox[:n], *sent, *a.mailbox[n:]))
 

@@ -82,7 +82,8 @@ class Envelope(Struct, frozen=True, kw_only=True, gc=False):
     """One event on its way to one instance. A reply, when one is wanted, goes to the envelope's id.
 
     `auth` is the authContext to judge it by; None means that it is not authorised (timers, its own sends,
-    services). `attempts` counts refused deliveries of its row; `losses` workers that died computing it.
+    services). `is_prompt`: sent in the machine's own turn, by a step or while it was performed. `attempts`
+    counts refused deliveries of its row; `losses` workers that died computing it.
     """
 
     id: EnvelopeId
@@ -93,6 +94,7 @@ class Envelope(Struct, frozen=True, kw_only=True, gc=False):
     cause: Cause | None = None
     service: ServiceRun | None = None
     ends_service: bool = False
+    is_prompt: bool = False
     attempts: int = 0
     losses: int = 0
 
