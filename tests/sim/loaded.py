@@ -132,6 +132,7 @@ class Loaded:
                         self._ended_in_silence.add(envelope.service)
             case Refused(number=number) if number == phase.number and failed is not None:
                 self._ended_in_silence.add(failed)
+                self.watch.over.add(failed)
             case phases.Tick() | WorkerLost() if failed is not None and life is not None:
                 life.may_be_given_up.add(failed)
             case _:
@@ -229,8 +230,8 @@ class Loaded:
                 watch.lose_worker(w)
             case phases.Reply():
                 watch.replies(w, life, self.a, command, now)
-            case phases.ReplyRefused(to):
-                watch.refuses(w, to)
+            case phases.ReplyRefused():
+                watch.refuses(w, life, self.a, command)
             case phases.Publish():
                 watch.publishes(w, command)
             case phases.WakeAt():

@@ -41,6 +41,9 @@ class Watch:
     last_number: dict[ServiceRun, int] = field(default_factory=dict)
     stepping_since: float | None = None
     performing_since: float | None = None
+    computing: int = 0
+    performed: int = 0
+    over: set[ServiceRun] = field(default_factory=set)  # their error event was refused
     last_published: int = 0
     is_draining: bool = False
     is_abandoned: bool = False
@@ -57,6 +60,7 @@ def hear(w: Watch, a: Activation, signal: phases.Signal) -> None:
                 w.unheard[sent.internal.event] = sent.service
         case Performed(seq, sents):
             if isinstance(a.phase, Performing) and a.phase.seq == seq:
+                w.performed = seq
                 for sent in sents:
                     if sent.service is None or sent.service in a.services:
                         w.unheard[sent.internal.event] = sent.service
@@ -90,7 +94,7 @@ def computes(w: Watch, life: Life | None, a: Activation, command: phases.Compute
     a_batch_holds_plain_events(w, command)
     callers_take_turns(w, a, command)
     if life is not None:
-        owed_errors_come_first(w, life, first)
+        owed_errors_come_first(w, life, a, first)
         no_outside_event_overtakes_a_self_send(w, life, first)
         an_inside_event_is_of_a_run_that_runs(w, life, first)
         inside_events_keep_their_order(w, life, first)
@@ -100,6 +104,7 @@ def computes(w: Watch, life: Life | None, a: Activation, command: phases.Compute
     assert isinstance(a.phase, Stepping)
     if first.source in OUTSIDE or isinstance(a.phase.before, Settled):
         w.tentative = (first.id, now.mono)
+    w.computing = command.number
     w.stepping_since = now.mono
 
 
@@ -110,13 +115,29 @@ def _accept_tentative(w: Watch) -> None:
 
 
 def complains(w: Watch, envelope: Envelope) -> None:
-    refuses(w, envelope.id)
+    _buys_no_time(w, envelope.id)
     if envelope.ends_service:
         lose_service(w, envelope.service)
 
 
-def refuses(w: Watch, id: EnvelopeId) -> None:
-    """A refused event buys no time."""
+def refuses(w: Watch, life: Life | None, a: Activation, command: phases.ReplyRefused) -> None:
+    _buys_no_time(w, command.to)
+    clients = [e for e in a.mailbox if e.source == "client"]
+    match command.code:
+        case "mailbox-full":
+            fair = len(clients) >= w.policy.mailbox_per_auth_max
+            must(fair or len(a.mailbox) >= w.policy.mailbox_max, "only a full mailbox refuses")
+        case "unavailable":
+            must(w.is_draining, "only a server that goes down is unavailable")
+        case "conflict":
+            must(life is not None, "only a name that exists is taken")
+        case "not-found":
+            must(life is None, "only an instance that does not exist is not found")
+        case _:
+            must(command.to in w.began, "a machine refuses only what it has seen")
+
+
+def _buys_no_time(w: Watch, id: EnvelopeId) -> None:
     if w.tentative is not None and w.tentative[0] == id:
         w.tentative = None
 
@@ -135,10 +156,14 @@ def callers_take_turns(w: Watch, a: Activation, command: phases.Compute) -> None
     must(not begun or not waiting or begun[-1] < min(waiting), "no caller overtakes another")
 
 
-def owed_errors_come_first(w: Watch, life: Life, first: Envelope) -> None:
+def owed_errors_come_first(w: Watch, life: Life, a: Activation, first: Envelope) -> None:
+    is_settled = isinstance(a.phase, Stepping) and isinstance(a.phase.before, Settled)
+    is_awaited = bool(a.mailbox)
     owed = life.services - w.alive
     if isinstance(first.payload, ServiceFailed):
         must(first.service in owed, "only a service that is lost or stopped gets its error")
+        must(first.service not in w.over, "a refused error is over")
+        must(not is_settled or is_awaited, "an error that is owed waits for the next event")
     else:
         must(not owed, f"errors of lost and stopped services come before the next event: {owed}")
 
@@ -249,6 +274,7 @@ def rest(w: Watch, life: Life | None, a: Activation, outside: dict[EnvelopeId, E
     memory_and_record_agree(life, a)
     nobody_is_forgotten(w, a, outside)
     phases_end(w, a, now)
+    what_can_go_on_goes_on(w, a)
     mailbox_is_bounded(w, a)
     if life is not None and isinstance(a.phase, Settled):
         must(not (w.alive & life.services), "when an instance is settled no service runs")
@@ -293,6 +319,19 @@ def nobody_is_forgotten(w: Watch, a: Activation, outside: dict[EnvelopeId, Envel
     must(sorted(places) == sorted(outside), "every caller is waited for in exactly one place")
 
 
+def what_can_go_on_goes_on(w: Watch, a: Activation) -> None:
+    match a.phase:
+        case Stepping(number=number):
+            must(number == w.computing, "what is under way has been asked for")
+        case Performing(seq=seq):
+            must(seq != w.performed, "what is performed is over")
+        case Settling():
+            must(not a.owed and not a.mailbox, "an instance that settles takes what waits")
+            must(bool(a.services), "an instance in which nothing runs is settled")
+        case Settled():
+            must(w.is_draining or not a.mailbox, "a settled instance takes what waits")
+
+
 def phases_end(w: Watch, a: Activation, now: Now) -> None:
     if not isinstance(a.phase, Stepping):
         w.stepping_since = None
@@ -313,6 +352,11 @@ def phases_end(w: Watch, a: Activation, now: Now) -> None:
 
 
 def mailbox_is_bounded(w: Watch, a: Activation) -> None:
+    if len(a.mailbox) > w.policy.mailbox_per_service_max:
+        services = [e.service for e in a.mailbox if e.service is not None]
+        for run in set(services):
+            bound = w.policy.mailbox_per_service_max + 3  # what it said while it started comes on top
+            must(services.count(run) <= bound, "a service does not fill the mailbox")
     size = len(a.mailbox)
     if size > w.policy.mailbox_per_auth_max:
         clients = [e.auth for e in a.mailbox if e.source == "client"]
