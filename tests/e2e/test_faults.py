@@ -27,6 +27,7 @@ FAULTY = "faulty"
 def admin(server: RealServer) -> Asker:
     asker = Asker(server)
     asker.deploy(FAULTY, E2E / "machines" / "faulty.js")
+    asker.deploy("faulty4", E2E / "machines" / "faulty4.js", xstate="4.38.3")
     return asker
 
 
@@ -42,10 +43,10 @@ def asked(ask: Callable[[], httpx.Response]) -> Iterator["Queue[httpx.Response]"
         thread.join()
 
 
-def wait_for_state(admin: Asker, instance: str, state: str) -> None:
+def wait_for_state(admin: Asker, machine: str, instance: str, state: str) -> None:
     """Durable, seen by a subscriber."""
     with subscriber(admin) as listener:
-        listener.subscribe(FAULTY, instance)
+        listener.subscribe(machine, instance)
         listener.until(lambda m: m.get("state") == state)
 
 
@@ -56,23 +57,35 @@ def types_of(transitions: list[Json]) -> list[str]:
 # --- workers -------------------------------------------------------------------------------------
 
 
-def test_a_worker_killed_under_a_service_costs_the_service_and_nothing_else(admin: Asker) -> None:
-    answered(admin.create(FAULTY, "served"))
-    with asked(lambda: admin.send(FAULTY, "served", "serve-for-ever")) as answer:
-        wait_for_state(admin, "served", "endless")
+@pytest.mark.parametrize(
+    ("machine", "error"),
+    [(FAULTY, "xstate.error.actor.0.faulty.endless"), ("faulty4", "error.platform.endless")],
+)
+def test_a_worker_killed_under_a_service_costs_the_service_and_nothing_else(
+    admin: Asker, machine: str, error: str
+) -> None:
+    answered(admin.create(machine, "served"))
+    with asked(lambda: admin.send(machine, "served", "serve-for-ever")) as answer:
+        wait_for_state(admin, machine, "served", "endless")
         assert kill_workers(admin.server)
         state = answered(answer.get(timeout=20))
     assert state["state"] == "endless"
-    assert answered(admin.get(FAULTY, "served")) == state
+    assert answered(admin.get(machine, "served")) == state
 
-    after = answered(admin.send(FAULTY, "served", "count"))
+    after = answered(admin.send(machine, "served", "count"))
     assert (after["state"], after["publicContext"]) == ("lost", {"count": 1, "error": "service-lost"})
-    assert types_of(admin.transitions(FAULTY, "served")) == [
-        "xstate.init",
-        "serve-for-ever",
-        "xstate.error.actor.0.faulty.endless",
-        "count",
-    ]
+    history = types_of(admin.transitions(machine, "served"))
+    assert history == ["xstate.init", "serve-for-ever", error, "count"]
+
+
+def test_an_event_whose_caller_leaves_happens_all_the_same(admin: Asker) -> None:
+    answered(admin.create(FAULTY, "left"))
+    with subscriber(admin) as listener:
+        listener.subscribe(FAULTY, "left")
+        with pytest.raises(httpx.ReadTimeout):
+            admin.http.post(f"/machines/{FAULTY}/i/left/events", json={"event": "serve"}, timeout=0.1)
+        listener.until(lambda m: m["publicContext"] == {"count": 1})
+    assert types_of(admin.transitions(FAULTY, "left"))[1:] == ["serve", "xstate.done.actor.0.faulty.serving"]
 
 
 def test_a_worker_killed_at_rest_costs_nothing(admin: Asker) -> None:
