@@ -58,7 +58,7 @@ class Loaded:
         self.key = activation.key
         self.instance = activation.instance
         self.outside: dict[EnvelopeId, Envelope] = {}
-        self.watch = watch.Watch(node.s.policy)
+        self.watch = watch.Watch(node.s.policy, loaded_at=activation.seq)
         self.worker: worker.Worker | None = None
         self._decided_at = node.s.clockwork.now()
         self._alarm: Plan | None = None
@@ -112,7 +112,7 @@ class Loaded:
         while self._undecided and all(s is not self._undecided[0] for s in self.driver._signals):
             signal = self._undecided.pop(0)
             if isinstance(signal, WorkerLost):
-                watch.lose_worker(self.watch)
+                watch.lose_worker(self.watch, is_guilty=signal.guilty)
             else:
                 self.watch.is_draining = True
 
@@ -231,7 +231,7 @@ class Loaded:
             case phases.Reply():
                 watch.replies(w, life, self.a, command, now)
             case phases.ReplyRefused():
-                watch.refuses(w, life, self.a, command)
+                watch.refuses(w, life, self.a, command, now)
             case phases.Publish():
                 watch.publishes(w, command)
             case phases.WakeAt():

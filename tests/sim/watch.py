@@ -41,8 +41,12 @@ class Watch:
     last_number: dict[ServiceRun, int] = field(default_factory=dict)
     stepping_since: float | None = None
     performing_since: float | None = None
+    loaded_at: int = 0  # the seq at which it was loaded
     computing: int = 0
+    performing: int = 0
     performed: int = 0
+    is_guilty: bool = False  # the worker that was lost last was killed for what it computed
+    times: dict[EnvelopeId, int] = field(default_factory=dict)  # of being computed, as the first of its batch
     over: set[ServiceRun] = field(default_factory=set)  # their error event was refused
     last_published: int = 0
     is_draining: bool = False
@@ -68,7 +72,8 @@ def hear(w: Watch, a: Activation, signal: phases.Signal) -> None:
             pass
 
 
-def lose_worker(w: Watch) -> None:
+def lose_worker(w: Watch, *, is_guilty: bool = False) -> None:
+    w.is_guilty = is_guilty
     w.alive.clear()
     w.unheard.clear()
     w.is_abandoned = True
@@ -105,6 +110,10 @@ def computes(w: Watch, life: Life | None, a: Activation, command: phases.Compute
     if first.source in OUTSIDE or isinstance(a.phase.before, Settled):
         w.tentative = (first.id, now.mono)
     w.computing = command.number
+    if first.source in OUTSIDE:  # ids of inside events repeat when a worker is replaced
+        w.times[first.id] = w.times.get(first.id, 0) + 1
+        ends = w.times[first.id] <= w.policy.losses_max
+        must(ends, "an event that ends its worker is not computed for ever")
     w.stepping_since = now.mono
 
 
@@ -116,11 +125,12 @@ def _accept_tentative(w: Watch) -> None:
 
 def complains(w: Watch, envelope: Envelope) -> None:
     _buys_no_time(w, envelope.id)
+    w.times.pop(envelope.id, None)  # a timer comes again
     if envelope.ends_service:
         lose_service(w, envelope.service)
 
 
-def refuses(w: Watch, life: Life | None, a: Activation, command: phases.ReplyRefused) -> None:
+def refuses(w: Watch, life: Life | None, a: Activation, command: phases.ReplyRefused, now: Now) -> None:
     _buys_no_time(w, command.to)
     clients = [e for e in a.mailbox if e.source == "client"]
     match command.code:
@@ -133,6 +143,12 @@ def refuses(w: Watch, life: Life | None, a: Activation, command: phases.ReplyRef
             must(life is not None, "only a name that exists is taken")
         case "not-found":
             must(life is None, "only an instance that does not exist is not found")
+        case "machine-timeout":
+            late = w.stepping_since is not None and now.mono - w.stepping_since >= w.policy.compute_ms
+            must(late, "a compute has its time")
+        case "machine-fault":
+            fatal = w.is_guilty or w.times[command.to] >= w.policy.losses_max
+            must(fatal, "an event is blamed when its worker is killed for it, or dies again and again")
         case _:
             must(command.to in w.began, "a machine refuses only what it has seen")
 
@@ -217,6 +233,7 @@ def performs(w: Watch, life: Life | None, seq: int, now: Now) -> None:
     must(life is not None and life.seq == seq, "no effect before its commit")
     assert life is not None
     w.alive |= {run for run in life.services if run.seq == seq}
+    w.performing = seq
     w.performing_since = now.mono
 
 
@@ -282,7 +299,7 @@ def rest(w: Watch, life: Life | None, a: Activation, outside: dict[EnvelopeId, E
         heard = all(run is not None and run not in a.services for run in w.unheard.values())
         must(heard, "what a running service says is heard")
     if life is not None:
-        must(w.last_published in (0, life.seq), "every new state is pushed")
+        must(life.seq in (w.loaded_at, w.last_published), "every new state is pushed")
     w.is_abandoned = False
     w.may_stop = False
 
@@ -324,6 +341,7 @@ def what_can_go_on_goes_on(w: Watch, a: Activation) -> None:
         case Stepping(number=number):
             must(number == w.computing, "what is under way has been asked for")
         case Performing(seq=seq):
+            must(seq == w.performing, "what is under way has been asked for")
             must(seq != w.performed, "what is performed is over")
         case Settling():
             must(not a.owed and not a.mailbox, "an instance that settles takes what waits")
