@@ -73,7 +73,7 @@ export function explain(thrown: unknown): Unloadable {
       missingExport: false,
     };
   }
-  const named = thrown instanceof Error && thrown.name !== "Error" && !text.startsWith(thrown.name);
+  const named = thrown instanceof Error && thrown.name !== "Error" && !/^\w*Error\b/.test(text);
   const message = (named ? `${thrown.name}: ` : "") + text.replace(/blob:[^\s:"]*/g, "bundle");
   return { message, missingExport: MISSING_EXPORT.test(text) };
 }
