@@ -48,6 +48,14 @@ async def test_a_secret_is_shown_once_and_stored_sealed(server: ApiServer) -> No
         assert made["key"].encode() not in stored.sealed_secret
 
 
+async def test_a_key_is_for_production_unless_it_says_otherwise(server: ApiServer) -> None:
+    org = await server.org()
+    async with server.client(await server.session((org, "admin"))) as client:
+        await client.post("/keys", json={"name": "k"})
+        scopes = (await client.get("/keys")).json()["keys"][0]["scopes"]
+        assert sorted(scopes) == ["events.write", "indexes.read", "instances.write", "state.read"]
+
+
 async def test_scopes_win_over_use(server: ApiServer) -> None:
     org = await server.org()
     async with server.client(await server.session((org, "admin"))) as client:
@@ -59,9 +67,8 @@ async def test_scopes_win_over_use(server: ApiServer) -> None:
 @pytest.mark.parametrize(
     ("body", "parameter"),
     [
-        ({"name": "k"}, "use"),
         ({"name": "k", "use": "staging"}, "use"),
-        ({"name": "k", "scopes": []}, "use"),
+        ({"name": "k", "scopes": []}, "scopes"),
         ({"name": "k", "scopes": ["everything"]}, "scopes"),
         ({"name": "", "use": "ci"}, "name"),
         ({"name": "x" * 256, "use": "ci"}, "name"),

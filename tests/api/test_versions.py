@@ -64,7 +64,7 @@ async def test_three_steps_make_a_version(server: ApiServer, zipped: bool) -> No
     org = await new_machine(server)
     async with server.client(await server.token(org)) as client, server.client() as stranger:
         reserved = await reserve(client, "?gzip" if zipped else "", xstate="5.19.2")
-        code = gzip.compress(CODE) if zipped else CODE
+        code = gzip.compress(CODE, mtime=0) if zipped else CODE
         taken = await upload(stranger, reserved, code, zipped=zipped)
         assert (taken.status_code, taken.content) == (204, b"")
         final = await finalize(client, reserved, clientInfo="v1", makeCurrent=True)
@@ -243,7 +243,9 @@ async def test_code_over_the_limits_is_too_large(server: ApiServer) -> None:
             response = await upload(client, reserved, code, zipped=says)
             assert (response.status_code, response.json()["code"]) == (413, "bundle-too-large")
         assert (await upload(client, plain, plain_max)).status_code == 204
-        assert (await upload(client, zipped, gzip.compress(plain_max), zipped=True)).status_code == 204
+        assert (
+            await upload(client, zipped, gzip.compress(plain_max, mtime=0), zipped=True)
+        ).status_code == 204
 
 
 @pytest.mark.parametrize(
@@ -251,11 +253,11 @@ async def test_code_over_the_limits_is_too_large(server: ApiServer) -> None:
     [
         CODE,
         b"",
-        gzip.compress(CODE)[:-1],
-        gzip.compress(CODE)[:10],
-        gzip.compress(CODE) + b"x",
-        gzip.compress(CODE) + gzip.compress(CODE),
-        gzip.compress(CODE)[:-8] + b"\0" * 8,
+        gzip.compress(CODE, mtime=0)[:-1],
+        gzip.compress(CODE, mtime=0)[:10],
+        gzip.compress(CODE, mtime=0) + b"x",
+        gzip.compress(CODE, mtime=0) + gzip.compress(CODE, mtime=0),
+        gzip.compress(CODE, mtime=0)[:-8] + b"\0" * 8,
     ],
 )
 async def test_a_wrong_gzip_is_refused(server: ApiServer, data: bytes) -> None:
@@ -270,7 +272,7 @@ async def test_a_wrong_gzip_is_refused(server: ApiServer, data: bytes) -> None:
 async def test_gzip_that_does_not_say_so_is_refused(server: ApiServer) -> None:
     org = await new_machine(server)
     async with server.client(await server.token(org)) as client:
-        response = await upload(client, await reserve(client), gzip.compress(CODE))
+        response = await upload(client, await reserve(client), gzip.compress(CODE, mtime=0))
         assert (response.status_code, response.json()["code"]) == (400, "invalid-body")
         assert "gzip" in response.json()["error"]
 
@@ -322,7 +324,7 @@ async def test_a_form_that_is_none_is_refused(
 
 async def test_a_form_may_come_in_pieces_of_any_size(server: ApiServer) -> None:
     org = await new_machine(server)
-    body = multipart(part("content-encoding", b"gzip"), part("file", gzip.compress(CODE)))
+    body = multipart(part("content-encoding", b"gzip"), part("file", gzip.compress(CODE, mtime=0)))
     async with server.client(await server.token(org)) as client:
         for size in (1, 2, 7, 64):
             reserved = await reserve(client)

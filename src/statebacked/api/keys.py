@@ -84,14 +84,16 @@ def check_printable_name(name: str) -> None:
 
 
 def _wanted_scopes(body: CreateKey) -> frozenset[str]:
-    """`scopes` wins over `use`: the published command line sends both."""
-    if body.scopes:
+    """`scopes` wins over `use`: the published command line sends both. Neither means production."""
+    if body.scopes is not None and not body.scopes:
+        raise InvalidParameter("name at least one scope, or leave scopes out", "scopes")
+    if body.scopes is not None:
         try:
             return parse_scopes(body.scopes)
         except KeyError as exc:
             message = f"{exc.args[0]} is no scope; the scopes are {', '.join(SCOPES)}"
             raise InvalidParameter(message, "scopes") from exc
     for use, scopes in KEY_USES.items():
-        if body.use == use:
+        if (body.use or "production") == use:
             return scopes
-    raise InvalidParameter("pass scopes, or a use of production or ci", "use")
+    raise InvalidParameter("use is production or ci; or pass scopes", "use")
