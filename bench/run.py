@@ -7,6 +7,7 @@ themselves.
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -247,11 +248,42 @@ def setup() -> list[Row]:
     return [Row("set-up to first event, fresh clone", f"{took:.0f} s", "120 s", took < 120)]
 
 
+# Layer by layer, each by a benchmark of its own: command, a pattern for each figure, its name and budget.
+LAYERS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
+    (("bench.http_layer", "--seconds", "3"), r"([\d.]+) µs of CPU", "HTTP, token, JSON, reply", "36 µs"),
+    (("bench.http_layer", "--seconds", "3"), r"([\d.]+) µs of it", "   and the kernel, for it", ""),
+    (("bench.core",), r"([\d.]+) us", "core", "20 µs"),
+    (("bench.worker_call", "--real"), r"([\d.]+) us", "worker call", "15 µs"),
+    (("bench.store", "--seconds", "3"), r"loop +([\d.]+) µs", "hand-off to the store", "10 µs"),
+    (("bench.store", "--seconds", "3"), r"writer +([\d.]+) µs", "writer thread", "37 µs"),
+    (("bench.worker", "5"), r"20 bytes.* ([\d.]+) µs", "worker, XState 5", "36 µs"),
+)
+
+
+def layers() -> list[Row]:
+    """CPU of one event, layer by layer, against its budget."""
+    printed: dict[tuple[str, ...], str] = {}
+    rows = []
+    for command, pattern, name, budget in LAYERS:
+        if command not in printed:
+            done = subprocess.run(
+                [sys.executable, "-m", *command], capture_output=True, text=True, check=True, cwd=ROOT
+            )
+            printed[command] = done.stdout
+        found = re.search(pattern, printed[command])
+        assert found is not None, printed[command]
+        spent = float(found[1])
+        is_met = spent <= float(budget.split()[0]) if budget else None
+        rows.append(Row(f"CPU of one event: {name}", f"{spent:.0f} µs", budget, is_met))
+    return rows
+
+
 FIGURES: dict[str, Callable[[], list[Row]]] = {
     "start": start,
     "alone": alone,
     "load": load,
     "timers": timers,
+    "layers": layers,
     "setup": setup,
 }
 
