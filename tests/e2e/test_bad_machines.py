@@ -94,7 +94,7 @@ def others_go_on(admin: Asker, instance: str) -> Iterator[None]:
         is_over.set()
         for thread in threads:
             thread.join()
-    assert count_of_neighbour >= 10
+    assert count_of_neighbour > 0, "nobody else was answered while it went on"
     assert {r.status_code for r in (*answers["neighbour"], *answers[FAULTY], *reads)} == {200}
     state = answered(sibling.get(FAULTY, f"{instance}-sibling"))
     assert state["publicContext"]["count"] == len(answers[FAULTY])
