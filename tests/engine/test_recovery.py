@@ -78,19 +78,23 @@ def test_a_store_that_is_down_makes_events_unavailable_and_recovers() -> None:
             assert count_of(await w.send("a", "add")) == 1
 
 
-def test_a_commit_that_fails_while_the_store_cannot_be_read_is_unavailable_too() -> None:
+def test_nobody_is_told_that_nothing_happened_before_the_history_can_be_read() -> None:
     async def story() -> None:
         async with world() as w:
             await w.create("a")
             w.machines.hold()
             sending = [w.begin("a", "add"), w.begin("a", "add")]
             await until(lambda: len(w.machines.computed) == 2)
-            w.store.faults, w.store.is_down = [Fault.BEFORE], True
+            w.store.faults, w.store.is_down = [Fault.AFTER], True
             w.machines.release()
-            answers = await asyncio.gather(*sending, return_exceptions=True)
-            assert [getattr(a, "code", None) for a in answers] == ["unavailable", "unavailable"]
+            with pytest.raises(MachineRefusal) as refused:
+                await sending[1]
+            assert refused.value.code == "unavailable"
+            assert not sending[0].done(), "nobody knows yet whether it happened"
             w.store.is_down = False
-            assert count_of(await w.send("a", "add")) == 1
+            assert count_of(await sending[0]) == 1
+            assert len(await history(w, "a")) == 2
+            assert count_of(await w.send("a", "add")) == 2
 
     run(story)
 

@@ -7,7 +7,7 @@ there is told that nothing happened, and envelopes that had not begun go on in a
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -28,7 +28,7 @@ from statebacked.ports import Code, StoreFailed
 logger = structlog.get_logger(__name__)
 
 ACTIVATIONS_MAX = 10_000  # above it idle ones are dropped, the least recently used first
-SETBACK_MS = 1_000  # pause before an instance goes on by itself whose commit failed
+SETBACK_MS = 250  # pause before an instance goes on by itself whose commit failed
 NOTHING_HAPPENED = "nothing happened; try again"
 
 Loading = asyncio.Task[Loaded | None]
@@ -51,6 +51,7 @@ class Activations:
         self._loaded: OrderedDict[InstanceKey, Loaded] = OrderedDict()
         self._loading: dict[InstanceKey, Loading] = {}
         self._numbers = 0
+        self._debts: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._loaded)
@@ -96,7 +97,7 @@ class Activations:
     async def aclose(self) -> None:
         for loaded in list(self._loaded.values()):
             self._drop(loaded)
-        tasks = list(self._loading.values())
+        tasks = [*self._loading.values(), *self._debts]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -192,32 +193,49 @@ class Activations:
 
     async def _recover(self, loaded: Loaded, ending: Ending) -> Loaded | None:
         """The outcome of the last commit may be unknown: the history says what happened."""
+        begun = [] if ending is Outcome.NAME_TAKEN else _begun(loaded)
         try:
-            record = await self._parts.store.load(loaded.key)
-            begun = set() if ending is Outcome.NAME_TAKEN else _begun(loaded)
-            for envelope in [e for e in loaded.outside.values() if e.id in begun]:
-                await self._settle_account(loaded, envelope, record)
-            if not self.is_open:
-                self._refuse_rest(loaded)
-                return None
-            return await self._go_on(loaded, record)
+            record = await self._settle_accounts(loaded, begun)
+            if self.is_open:
+                return await self._go_on(loaded, record)
         except StoreFailed as failure:
             logger.error("an instance cannot be recovered yet", error=str(failure))
-            self._refuse_rest(loaded)
-            return None
+            task = asyncio.get_running_loop().create_task(self._settle_when_readable(loaded, begun))
+            self._debts.add(task)
+            task.add_done_callback(self._debts.discard)
+        for envelope in list(loaded.outside.values()):
+            if envelope not in begun:
+                self._parts.callers.refuse(envelope.id, "unavailable", NOTHING_HAPPENED)
+        return None
 
-    async def _settle_account(
-        self, loaded: Loaded, envelope: Envelope, record: InstanceRecord | None
-    ) -> None:
-        del loaded.outside[envelope.id]
+    async def _settle_when_readable(self, loaded: Loaded, begun: Sequence[Envelope]) -> None:
+        """Nobody is told that nothing happened before the history says so."""
+        while True:
+            await asyncio.sleep(SETBACK_MS / 1000)
+            try:
+                await self._settle_accounts(loaded, begun)
+                return
+            except StoreFailed as failure:
+                logger.error("an instance cannot be recovered yet", error=str(failure))
+
+    async def _settle_accounts(self, loaded: Loaded, begun: Sequence[Envelope]) -> InstanceRecord | None:
+        """Answer those whose event was under way, by the history; the record as it is now."""
+        record = await self._parts.store.load(loaded.key)
+        for envelope in begun:
+            if envelope.id in loaded.outside:
+                is_durable = await self._is_durable(loaded, envelope)
+                del loaded.outside[envelope.id]
+                if is_durable and record is not None:
+                    self._parts.callers.answer(envelope.id, record.view)
+                else:
+                    self._parts.callers.refuse(envelope.id, "unavailable", NOTHING_HAPPENED)
+        return record
+
+    async def _is_durable(self, loaded: Loaded, envelope: Envelope) -> bool:
         a = loaded.driver.activation
-        is_durable = any(w.to == envelope.id for w in a.waiting)
-        if not is_durable:
-            is_durable = await self._parts.store.find_transition(a.instance, envelope.id) is not None
-        if is_durable and record is not None:
-            self._parts.callers.answer(envelope.id, record.view)
-        else:
-            self._parts.callers.refuse(envelope.id, "unavailable", NOTHING_HAPPENED)
+        if any(w.to == envelope.id for w in a.waiting):
+            return True
+        return await self._parts.store.find_transition(a.instance, envelope.id) is not None
 
     async def _go_on(self, loaded: Loaded, record: InstanceRecord | None) -> Loaded | None:
         rest = list(loaded.outside.values())
@@ -232,12 +250,10 @@ class Activations:
             asyncio.get_running_loop().call_later(SETBACK_MS / 1000, fresh.driver.signal, phases.Tick())
         return fresh
 
-    def _refuse_rest(self, loaded: Loaded) -> None:
-        for envelope in list(loaded.outside.values()):
-            self._parts.callers.refuse(envelope.id, "unavailable", NOTHING_HAPPENED)
 
-
-def _begun(loaded: Loaded) -> set[EnvelopeId]:
+def _begun(loaded: Loaded) -> list[Envelope]:
+    """Client envelopes that the activation had taken up."""
     a = loaded.driver.activation
     stepping = [e.id for e in a.phase.envelopes] if isinstance(a.phase, Stepping) else []
-    return {*stepping, *(w.to for w in a.waiting)}
+    ids = {*stepping, *(w.to for w in a.waiting)}
+    return [e for e in loaded.outside.values() if e.id in ids]
