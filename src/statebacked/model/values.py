@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple, NewType
 from msgspec import Struct
 
 from statebacked.model.ids import (
-    ActivationNumber,
     EnvelopeId,
     Epoch,
     InstanceId,
@@ -336,5 +335,3 @@ class WorkerLost(Struct, frozen=True, gc=False):
 
 
 WorkerSignal = Stepped | Refused | Performed | Chattered | WorkerLost
-
-Address = tuple[InstanceId, ActivationNumber]
