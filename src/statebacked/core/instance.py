@@ -26,7 +26,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from statebacked.core import mailbox, retry, steps
+from statebacked.core import bounds, mailbox, retry, steps
 from statebacked.core.phases import (
     SETTLED,
     Activation,
@@ -167,9 +167,14 @@ def _stepped(
         after = steps.apply(after, envelope, step, now, draft)
         if envelope.wants_reply:
             after = replace(after, waiting=(*after.waiting, Waiting(envelope.id, answer_by)))
+    left = phase.envelopes[len(computed) :]
+    if reason := bounds.excess(after, draft, left, policy):
+        if len(computed) > 1:  # the first of a batch alone; the others are computed again
+            return _stepped(a, Stepped(signal.number, signal.steps[:1]), now, policy, out)
+        return _refused(a, Refused(signal.number, "too-many-effects", reason), now, policy, out)
     own = tuple([mailbox.own_message(m) for m in draft.messages])
-    if len(computed) < len(phase.envelopes):
-        after = replace(after, mailbox=(*phase.envelopes[len(computed) :], *after.mailbox))
+    if left:
+        after = replace(after, mailbox=(*left, *after.mailbox))
     if computed[-1].has_effects:
         perform_by = Monotonic(now.mono + policy.compute_ms)
         after = replace(after, phase=Performing(after.seq, perform_by, phase.settle_by, own))

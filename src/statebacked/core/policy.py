@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from statebacked.model.limits import (
     DELIVERY_ATTEMPTS_MAX,
+    INSTANCE_TIMERS_MAX,
+    INSTANCE_UNDELIVERED_MAX,
     MAILBOX_ENVELOPES_MAX,
     MAILBOX_PER_AUTH_CONTEXT_MAX,
     MAILBOX_PER_SERVICE_MAX,
@@ -21,6 +23,8 @@ class Policy:
     mailbox_max: int = MAILBOX_ENVELOPES_MAX
     mailbox_per_auth_max: int = MAILBOX_PER_AUTH_CONTEXT_MAX
     mailbox_per_service_max: int = MAILBOX_PER_SERVICE_MAX
+    timers_max: int = INSTANCE_TIMERS_MAX
+    undelivered_max: int = INSTANCE_UNDELIVERED_MAX
     attempts_max: int = DELIVERY_ATTEMPTS_MAX
     retry_first_ms: int = 1_000
     retry_longest_ms: int = 60_000

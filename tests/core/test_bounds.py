@@ -1,0 +1,68 @@
+"""What an instance may hold is bounded: a step that would pass the bound never happened."""
+
+import pytest
+from tests.core import given
+
+from statebacked.core.phases import Compute, Settled
+from statebacked.core.policy import Policy
+from statebacked.model import limits
+from statebacked.model.values import Json
+
+SMALL = Policy(timers_max=2, undelivered_max=2, batch_max=3)
+PENDING = (given.pending("1.0"), given.pending("1.1", "u"))
+SENDS = (Json(b'{"type":"self"}'),) * 3
+
+
+def test_the_bounds_are_those_of_the_limits() -> None:
+    assert Policy().timers_max == limits.INSTANCE_TIMERS_MAX
+    assert Policy().undelivered_max == limits.INSTANCE_UNDELIVERED_MAX
+
+
+def test_a_timer_above_the_bound_refuses_its_event() -> None:
+    settled = given.loaded(timers=PENDING)
+    a = given.stepping(settled, policy=SMALL)
+    decision = given.deciding(a, given.stepped(a, given.step(timers=given.setting("v"))), policy=SMALL)
+    assert given.told(decision) == [("c1", "too-many-effects")]
+    assert decision.commit is None
+    assert decision.activation.timers == PENDING
+    assert decision.activation.phase == Settled()
+
+
+@pytest.mark.parametrize("operations", [(given.cancelling("t"), *given.setting("v")), given.setting()])
+def test_a_step_that_leaves_no_more_than_the_bound_is_taken(operations: tuple[object, ...]) -> None:
+    a = given.stepping(given.loaded(timers=PENDING), policy=SMALL)
+    decision = given.deciding(a, given.stepped(a, given.step(timers=operations)), policy=SMALL)
+    assert len(given.committed(decision).timers_set) == len(operations) // 2
+    assert len(decision.activation.timers) == 2
+
+
+def test_sent_events_above_the_bound_refuse_their_event() -> None:
+    a = given.stepping(policy=SMALL)
+    decision = given.deciding(a, given.stepped(a, given.step(sends=SENDS)), policy=SMALL)
+    assert given.told(decision) == [("c1", "too-many-effects")]
+    assert decision.commit is None
+
+
+def test_events_that_wait_already_count() -> None:
+    a = given.loaded(messages=(given.message("1.0"), given.message("1.1")))
+    a = given.stepping(a, policy=SMALL)
+    assert given.computing(a) == ["message:1.0"]
+    one = given.deciding(a, given.stepped(a, given.step(sends=SENDS[:1])), policy=SMALL)
+    assert len(given.committed(one).messages) == 1
+    two = given.deciding(a, given.stepped(a, given.step(sends=SENDS[:2])), policy=SMALL)
+    assert given.committed(two).rejected is not None
+    assert "too-many-effects" in given.committed(two).rejected.reason  # type: ignore[union-attr]
+
+
+def test_of_a_batch_only_the_event_that_passes_the_bound_is_refused() -> None:
+    a = given.stepping(given.loaded(timers=PENDING[:1]), policy=SMALL)
+    a = given.after(a, given.client("c2"), given.client("c3"), policy=SMALL)
+    a = given.after(a, given.stepped(a, given.UNCHANGED), policy=SMALL)
+    assert given.computing(a) == ["c2", "c3"]
+    steps = [given.step(timers=given.setting(id)) for id in ("v", "w")]
+    decision = given.deciding(a, given.stepped(a, *steps), policy=SMALL)
+    assert len(given.committed(decision).timers_set) == 1
+    assert [e.id for e in given.only(decision, Compute).envelopes] == ["c3"]
+    a = decision.activation
+    decision = given.deciding(a, given.stepped(a, steps[1]), policy=SMALL)
+    assert given.told(decision) == [("c3", "too-many-effects")]
