@@ -14,6 +14,7 @@ from statebacked.model.ids import (
     Epoch,
     InstanceId,
     InstanceKey,
+    InstanceName,
     Instant,
     KeyId,
     MachineName,
@@ -35,10 +36,13 @@ from statebacked.model.machine import (
 )
 from statebacked.model.values import (
     Commit,
+    DeadLetter,
+    DueMessage,
     DueTimer,
     Envelope,
     InstanceRecord,
     Json,
+    KeptAnswer,
     Now,
     Outcome,
     Transition,
@@ -83,7 +87,7 @@ class Store(Protocol):
         Dead letters and rows of paused instances are left out."""
 
     async def undelivered(self, limit: int) -> list[InstanceKey]:
-        """Instances that hold messages of their own, not consumed."""
+        """Instances that hold messages to themselves (kind `self`), not consumed."""
 
     async def list_instances(
         self, org: OrgId, machine: MachineName, *, after: str, limit: int
@@ -92,6 +96,58 @@ class Store(Protocol):
 
     async def list_transitions(self, key: InstanceKey, *, after: Seq, limit: int) -> list[Transition]:
         """Oldest first, the first `limit` with a seq above `after`."""
+
+
+class Outbox(Protocol):
+    """Messages between instances, and what is left of instances that were deleted."""
+
+    async def due_messages(self, until: Instant, *, after: int, limit: int) -> list[DueMessage]:
+        """The first message of every (owner, recipient) whose `fire_at` is at most `until`, by `row`, above
+        `after`. Kind `self`, dead letters and messages to paused instances are left out; a dead letter lets
+        later ones go."""
+
+    async def next_messages(self, due: DueMessage, limit: int) -> list[DueMessage]:
+        """Those of the same owner and recipient that come after it, dead letters left out, by `row`."""
+
+    async def last_ts(self, key: InstanceKey) -> Instant:
+        """The ts that the last life of that name had when it was deleted; 0 when there was none."""
+
+
+class DeadLetters(Protocol):
+    """Deliveries that were given up and are kept."""
+
+    async def list_dead_letters(
+        self,
+        org: OrgId,
+        *,
+        machine: MachineName | None,
+        instance: InstanceName | None,
+        after: str,
+        limit: int,
+    ) -> list[DeadLetter]:
+        """Those that instances of the org (that machine, that instance) sent or set, by id above `after`."""
+
+    async def redrive(self, org: OrgId, letter: str, at: Instant) -> DeadLetter | None:
+        """Make a dead letter due at `at`, with no attempts behind it. None when there is no such letter."""
+
+    async def discard(self, org: OrgId, letter: str) -> bool:
+        """Remove a dead letter; False when there is no such letter."""
+
+    async def sweep_dead_letters(self, before: Instant) -> None:
+        """Forget those that died before."""
+
+
+class Answers(Protocol):
+    """First answers to requests with an idempotency key. The row itself is written by the event's commit."""
+
+    async def find_answer(self, org: OrgId, scope: bytes, key: str) -> KeptAnswer | None:
+        """What is kept of the request that first came with this idempotency key."""
+
+    async def keep_answer(self, org: OrgId, scope: bytes, key: str, status: int, answer: bytes) -> None:
+        """The answer that a repeat will get. Nothing when the key is not kept."""
+
+    async def sweep_answers(self, before: Instant) -> None:
+        """Forget those of requests that came before."""
 
 
 # --- the catalogue -------------------------------------------------------------------------------

@@ -257,6 +257,8 @@ class Worker:
                 fuel = 0 if self.s.is_calm else 1
                 event = Json(encode(Event("error", self.s.next_number(), fuel, run=envelope.service)))
                 return event, event
+            case _:
+                raise AssertionError("the simulated machine has no children yet")
 
     # --- perform -------------------------------------------------------------------------------------
 

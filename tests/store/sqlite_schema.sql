@@ -3,6 +3,13 @@ CREATE TABLE bundles (
     version TEXT NOT NULL UNIQUE,
     code BLOB NOT NULL
 );
+CREATE TABLE graves (
+    org TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    name TEXT NOT NULL,
+    ts INTEGER NOT NULL,
+    PRIMARY KEY (org, machine, name)
+) WITHOUT ROWID;
 CREATE TABLE idempotency (
     org TEXT NOT NULL,
     scope BLOB NOT NULL,
@@ -66,10 +73,10 @@ CREATE TABLE links (
     parent TEXT NOT NULL,
     service TEXT NOT NULL,
     run INTEGER NOT NULL,
-    child TEXT NOT NULL,
+    child_machine TEXT NOT NULL,
+    child_name TEXT NOT NULL,
     PRIMARY KEY (parent, service, run)
 ) WITHOUT ROWID;
-CREATE INDEX links_by_child ON links (child);
 CREATE TABLE machines (
     org TEXT NOT NULL REFERENCES orgs (id),
     name TEXT NOT NULL,
@@ -100,10 +107,12 @@ CREATE TABLE messages (
     attempts INTEGER NOT NULL DEFAULT 0,
     dead_at INTEGER,
     reason TEXT
-);
+, org TEXT, from_machine TEXT, from_name TEXT, version TEXT, depth INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX messages_by_key ON messages (instance, key);
 CREATE INDEX messages_by_pair ON messages (instance, to_machine, to_name, pair_order);
 CREATE INDEX messages_dead ON messages (dead_at) WHERE dead_at IS NOT NULL;
+CREATE INDEX messages_out ON messages (row) WHERE kind <> 'self' AND dead_at IS NULL;
+CREATE INDEX messages_to ON messages (org, to_machine, to_name);
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value BLOB NOT NULL
@@ -115,6 +124,16 @@ CREATE TABLE orgs (
     allow_anonymous INTEGER NOT NULL,
     auth_revision INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE parents (
+    instance TEXT PRIMARY KEY,
+    parent TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    name TEXT NOT NULL,
+    service TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    depth INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX parents_by_parent ON parents (parent);
 CREATE TABLE schema_migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL);
 CREATE TABLE sessions (
     token_sha256 BLOB PRIMARY KEY,
@@ -134,7 +153,7 @@ CREATE TABLE timers (
     attempts INTEGER NOT NULL DEFAULT 0,
     dead_at INTEGER,
     reason TEXT
-);
+, to_kind TEXT, to_machine TEXT, to_name TEXT);
 CREATE UNIQUE INDEX timers_by_key ON timers (instance, key);
 CREATE INDEX timers_dead ON timers (dead_at) WHERE dead_at IS NOT NULL;
 CREATE INDEX timers_due ON timers (fire_at) WHERE dead_at IS NULL;
@@ -181,3 +200,7 @@ CREATE TABLE versions (
     FOREIGN KEY (org, machine) REFERENCES machines (org, name)
 );
 CREATE INDEX versions_by_machine ON versions (org, machine, row);
+CREATE TABLE wishes (
+    instance TEXT PRIMARY KEY,
+    version TEXT NOT NULL
+) WITHOUT ROWID;

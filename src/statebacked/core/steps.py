@@ -11,25 +11,32 @@ from statebacked.model.values import (
     Birth,
     CancelTimer,
     Cause,
+    ChildDone,
     Commit,
+    Delete,
     Envelope,
     External,
+    Forward,
     Head,
     Initialize,
     Internal,
     Json,
     Message,
     Now,
+    Pause,
     PendingTimer,
+    Resume,
     ServiceFailed,
     SetTimer,
     StateView,
     Step,
     Timer,
     Transition,
+    Wish,
 )
 
 INITIAL_EVENT = Json(b'{"type":"xstate.init"}')
+UNWORDED_DONE = Json(b'{"type":"statebacked.child-done"}')
 UNWORDED_ERROR = Json(b'{"type":"statebacked.service-failed"}')  # a worker words it better
 
 
@@ -192,3 +199,7 @@ def _recorded_event(envelope: Envelope, step: Step) -> Json:
             return INITIAL_EVENT
         case ServiceFailed():
             return UNWORDED_ERROR
+        case ChildDone():
+            return UNWORDED_DONE
+        case Forward() | Pause() | Resume() | Delete() | Wish():
+            raise AssertionError("no worker is asked about these")

@@ -14,7 +14,9 @@ from statebacked.model.ids import (
     Epoch,
     InstanceId,
     InstanceKey,
+    InstanceName,
     Instant,
+    MachineName,
     Monotonic,
     RowKey,
     SendId,
@@ -32,6 +34,41 @@ class Now(NamedTuple):
 
     wall: Instant
     mono: Monotonic
+
+
+# --- other instances ----------------------------------------------------------------------------
+
+
+class Address(NamedTuple):
+    """Another instance of the same org."""
+
+    machine: MachineName
+    name: InstanceName
+
+
+class ToParent(Struct, frozen=True, gc=False):
+    """The instance that spawned this one; nobody, when a client made it."""
+
+
+TO_PARENT = ToParent()
+Target = Address | ToParent
+
+
+class Parent(Struct, frozen=True, gc=False):
+    """Who spawned a persistent child, and for which run of which of its services. `depth` is the child's own:
+    1 for a child of an instance that a client made."""
+
+    instance: InstanceId
+    address: Address
+    link: ServiceRun
+    depth: int
+
+
+class Link(NamedTuple):
+    """A persistent child, as its parent has it: what comes from it under another run is not heard."""
+
+    run: ServiceRun
+    child: Address
 
 
 # --- envelopes: one event on its way to one instance --------------------------------------------
@@ -63,18 +100,70 @@ class ServiceFailed(Struct, frozen=True, gc=False):
     message: str
 
 
-Payload = Initialize | External | Internal | ServiceFailed
+class ChildDone(Struct, frozen=True, gc=False):
+    """A persistent child has reached its final state. The worker words the event."""
 
-Source = Literal["client", "timer", "self", "service"]
-# "client": outside. "timer": a durable delay came due (outside: it buys time to settle). "self": the machine
-# sent it to itself, as a message row (with a cause) or while performing. "service": an ephemeral service.
+    output: Json
+
+
+class Forward(Struct, frozen=True, gc=False):
+    """A delayed send to another instance came due: it becomes a message. No worker is asked."""
+
+    event: Json
+    to: Target
+
+
+class Pause(Struct, frozen=True, gc=False):
+    """Stop the services and take no events until Resume. No worker is asked, as for the three below."""
+
+
+class Resume(Struct, frozen=True, gc=False):
+    """Go on, with the timers and messages that were held."""
+
+
+class Delete(Struct, frozen=True, gc=False):
+    """Remove the instance and everything that is its own."""
+
+
+class Wish(Struct, frozen=True, gc=False):
+    """Run this version from the next event on; None: stay with the present one."""
+
+    version: VersionId | None
+
+
+Control = Pause | Resume | Delete | Wish
+Payload = Initialize | External | Internal | ServiceFailed | ChildDone | Forward | Control
+
+Source = Literal["client", "timer", "self", "service", "instance"]
+# "client": outside. "timer": a durable delay came due. "instance": another instance sent it (its parent, when
+# it creates this one). These three are outside: they buy time to settle. "self": the machine sent it to
+# itself, as a message row (with a cause) or while performing. "service": an ephemeral service.
 
 
 class Cause(NamedTuple):
-    """The durable row that an envelope came from, deleted by the commit that consumes it."""
+    """The durable row that an envelope came from, deleted by the commit that consumes it. `owner` is who sent
+    the message, None when it is the very instance that consumes it; a timer is always its instance's own."""
 
     table: Literal["timer", "message"]
     key: RowKey
+    owner: InstanceId | None = None
+
+
+class Origin(Struct, frozen=True, gc=False):
+    """What is known of an envelope that another instance sent: the sender, and the parent–child link that it
+    belongs to. With `parent` it is the creation of this instance by that parent."""
+
+    sender: Address
+    link: ServiceRun | None = None
+    parent: Parent | None = None
+
+
+class Repeatable(Struct, frozen=True, gc=False):
+    """An idempotency key with what it is bound to. `scope` is the SHA-256 of method, path and principal."""
+
+    scope: bytes
+    key: str
+    body_sha256: bytes
 
 
 class Envelope(Struct, frozen=True, kw_only=True, gc=False):
@@ -96,17 +185,21 @@ class Envelope(Struct, frozen=True, kw_only=True, gc=False):
     is_prompt: bool = False
     attempts: int = 0
     losses: int = 0
+    origin: Origin | None = None
+    repeatable: Repeatable | None = None
 
 
 # --- a step: what the machine decided for one envelope, computed and not yet performed -----------
 
 
 class SetTimer(Struct, frozen=True, gc=False):
-    """A delayed send of the machine to itself (`after` included). `delay_ms` is finite and >= 0."""
+    """A delayed send of the machine, to itself (`after` included) or to another instance. `delay_ms` is
+    finite and >= 0."""
 
     send_id: SendId
     delay_ms: int
     event: Json
+    to: Target | None = None
 
 
 class CancelTimer(Struct, frozen=True, gc=False):
@@ -115,13 +208,40 @@ class CancelTimer(Struct, frozen=True, gc=False):
     send_id: SendId
 
 
+class SendTo(Struct, frozen=True, gc=False):
+    """An undelayed event to another instance."""
+
+    to: Target
+    event: Json
+
+
+class Spawn(Struct, frozen=True, gc=False):
+    """A persistent child: create that instance, or link it again when it is a child of this one already.
+    `version` None: the current one. It takes the place of a child of the same service id."""
+
+    service: ServiceId
+    child: Address
+    version: VersionId | None
+    context: Json | None
+
+
+class Unlink(Struct, frozen=True, gc=False):
+    """The machine is done with that persistent child, which lives on."""
+
+    service: ServiceId
+
+
+Outgoing = SendTo | Spawn | Unlink
+
+
 class Step(Struct, frozen=True, kw_only=True, gc=False):
     """All transitions that one envelope causes. With `changed` false no transition was selected and every
     other field is empty.
 
     `event` replaces the envelope's in the history where the worker worded it. `context` None: its JSON
     equals that of the seq before. `public` is context.public, read only together with `context`.
-    `starts` and `stops` are applied stops first. `has_effects`: the worker holds something to perform.
+    `starts` and `stops` are applied stops first. `outgoing`, in order, is for other instances. `output`: the
+    final data of a machine that is done. `has_effects`: the worker holds something to perform.
     """
 
     changed: bool
@@ -136,6 +256,8 @@ class Step(Struct, frozen=True, kw_only=True, gc=False):
     sends: tuple[Json, ...] = ()
     starts: tuple[ServiceId, ...] = ()
     stops: tuple[ServiceId, ...] = ()
+    outgoing: tuple[Outgoing, ...] = ()
+    output: Json | None = None
     indexes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     has_effects: bool = False
 
@@ -161,6 +283,7 @@ class Timer(Struct, frozen=True, kw_only=True, gc=False):
     send_id: SendId
     due: Instant
     event: Json
+    to: Target | None = None
 
 
 class PendingTimer(NamedTuple):
@@ -173,11 +296,31 @@ class PendingTimer(NamedTuple):
     attempts: int = 0
 
 
+MessageKind = Literal["self", "event", "create", "done", "failed"]
+
+
 class Message(Struct, frozen=True, kw_only=True, gc=False):
-    """An undelayed event that the machine sends itself, delivered next and exactly once."""
+    """An undelayed event on its way, delivered exactly once, and in order to one recipient.
+
+    | kind     | to            | event                         | link          |
+    |----------|---------------|-------------------------------|---------------|
+    | `self`   | None: itself  | the event, delivered next     | None          |
+    | `event`  | the recipient | the event                     | of a child's event to its parent |
+    | `create` | the child     | its context, `null` for none  | of the parent |
+    | `done`   | the parent    | the child's output            | of the parent |
+    | `failed` | None: itself  | {"code", "message"}: the child was not made, or is gone | of the parent |
+
+    `key` is unique among the messages of its owner: the committing instance, or `owner`.
+    """
 
     key: RowKey
     event: Json
+    kind: MessageKind = "self"
+    to: Address | None = None
+    link: ServiceRun | None = None
+    version: VersionId | None = None
+    depth: int = 0
+    owner: InstanceId | None = None
 
 
 class Transition(Struct, frozen=True, kw_only=True, gc=False):
@@ -200,6 +343,10 @@ class Birth(Struct, frozen=True, kw_only=True, gc=False):
     key: InstanceKey
     version: VersionId
     created_at: Instant
+    parent: Parent | None = None
+
+
+Status = Literal["running", "paused"]
 
 
 class Head(Struct, frozen=True, kw_only=True, gc=False):
@@ -226,7 +373,9 @@ class Commit(Struct, frozen=True, kw_only=True, gc=False):
 
     It applies only if the lease's epoch is `epoch`, the instance's seq is `base` (absent, with `birth`)
     and every row of `consumed` exists. With `head` None only the rows named here and `services` change;
-    `services` are all runs that are recorded as running or owed an error after it.
+    `services` are all runs that are recorded as running or owed an error after it. An instance that does not
+    exist yet may still reject the message that was to create it: `base` 0, no birth, no head. `parent`: the
+    child is linked again. `is_deletion`: nothing of the instance is left but the messages that it has sent.
     """
 
     instance: InstanceId
@@ -241,6 +390,13 @@ class Commit(Struct, frozen=True, kw_only=True, gc=False):
     timers_removed: tuple[RowKey, ...] = ()
     messages: tuple[Message, ...] = ()
     rejected: Rejection | None = None
+    linked: tuple[Link, ...] = ()
+    unlinked: tuple[ServiceRun, ...] = ()
+    parent: Parent | None = None
+    status: Status | None = None
+    wish: Wish | None = None
+    repeatables: tuple[tuple[Repeatable, EnvelopeId], ...] = ()
+    is_deletion: bool = False
 
 
 class Outcome(Enum):
@@ -253,12 +409,13 @@ class Outcome(Enum):
 
 
 class InstanceRecord(Struct, frozen=True, kw_only=True, gc=False):
-    """An instance as the store holds it. `timers` in the order of setting, dead letters left out."""
+    """An instance as the store holds it. `timers` in the order of setting, `messages` to itself in the order
+    of sending; dead letters are left out of both. `desired`: the version that it is to run."""
 
     id: InstanceId
     key: InstanceKey
     version: VersionId
-    status: Literal["running", "paused"]
+    status: Status
     created_at: Instant
     view: StateView
     snapshot: Json
@@ -266,6 +423,9 @@ class InstanceRecord(Struct, frozen=True, kw_only=True, gc=False):
     services: tuple[ServiceRun, ...] = ()
     timers: tuple[PendingTimer, ...] = ()
     messages: tuple[Message, ...] = ()
+    links: tuple[Link, ...] = ()
+    parent: Parent | None = None
+    desired: VersionId | None = None
 
 
 class DueTimer(Struct, frozen=True, kw_only=True, gc=False):
@@ -276,6 +436,48 @@ class DueTimer(Struct, frozen=True, kw_only=True, gc=False):
     timer: Timer
     fire_at: Instant  # `due`, or later after a refused delivery
     attempts: int
+
+
+class DueMessage(Struct, frozen=True, kw_only=True, gc=False):
+    """A message row with what its delivery needs: who sent it, and to whom. `row` rises in the order of
+    sending; a message is delivered only when no earlier one of its (owner, to) is left."""
+
+    row: int
+    owner: InstanceId
+    sender: InstanceKey
+    to: InstanceKey
+    message: Message
+    fire_at: Instant
+    attempts: int
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
+    """A timer or message row whose delivery was given up. `id` is opaque to users and rises within a table in
+    the order of rows. `sender` set or sent it; `to` None: itself. `event` stands as in the row."""
+
+    id: str
+    kind: Literal["timer", "self", "event", "create", "done", "failed"]
+    instance: InstanceId
+    sender: InstanceKey
+    to: Address | None
+    event: Json
+    due: Instant
+    attempts: int
+    reason: str
+    dead_at: Instant
+    key: RowKey
+    send_id: SendId | None = None
+
+
+class KeptAnswer(Struct, frozen=True, kw_only=True, gc=False):
+    """The first answer to a request with an idempotency key. `answer` None: not known (yet), or too large."""
+
+    instance: InstanceId
+    event_id: EnvelopeId
+    body_sha256: bytes
+    created_at: Instant
+    status: int | None
+    answer: bytes | None
 
 
 # --- what comes from a worker --------------------------------------------------------------------

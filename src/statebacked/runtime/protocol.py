@@ -13,7 +13,20 @@ import msgspec
 
 from statebacked.model import limits
 from statebacked.model.ids import ActivationNumber, InstanceName, Seq, ServiceRun
-from statebacked.model.values import Envelope, External, Initialize, Internal, Json, ServiceFailed
+from statebacked.model.values import (
+    ChildDone,
+    Delete,
+    Envelope,
+    External,
+    Forward,
+    Initialize,
+    Internal,
+    Json,
+    Pause,
+    Resume,
+    ServiceFailed,
+    Wish,
+)
 from statebacked.ports import Saved
 
 PROTOCOL: Final = 1
@@ -251,6 +264,10 @@ class _FailedItem(_Item, tag="failed"):
     message: str
 
 
+class _DoneItem(_Item, tag="done"):
+    service: ServiceRun
+
+
 class _Compute(_FromHost, tag="compute"):
     n: int
     a: int
@@ -363,9 +380,15 @@ def _other_item(envelope: Envelope, sections: list[bytes]) -> _Item:
         case ServiceFailed(code, message):
             assert envelope.service is not None
             return _FailedItem(envelope.source, has_auth, envelope.service, code, message)
+        case ChildDone(output):
+            assert envelope.service is not None
+            sections.append(output)
+            return _DoneItem(envelope.source, has_auth, envelope.service)
         case External(event):
             sections.append(event)
             return _EventItem(envelope.source, has_auth)
+        case Forward() | Pause() | Resume() | Delete() | Wish():
+            raise AssertionError("no worker is asked about these")
 
 
 def perform(activation: ActivationNumber, seq: Seq) -> list[bytes]:
