@@ -24,7 +24,8 @@ from statebacked.model.limits import HEADERS_BYTES_MAX, SOCKET_MESSAGE_CHARACTER
 from statebacked.model.values import Now
 from statebacked.ports import Code
 from statebacked.runtime.pool import Pool, PoolPolicy
-from statebacked.runtime.process import find_sandbox
+from statebacked.runtime.process import Sandbox, find_sandbox
+from statebacked.runtime.proof import proven
 from statebacked.settings import Settings
 from statebacked.store.sqlite.store import SqliteStore
 
@@ -69,6 +70,8 @@ async def open_server(
     url = settings.public_url or _url_of(listener)
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
+        sandbox = asyncio.create_task(proven(find_sandbox(os.environ)))
+        stack.push_async_callback(_end, sandbox)
         store = await SqliteStore.open(settings.data / DATABASE)
         stack.push_async_callback(store.aclose)
         keyring = await _keyring(settings, store)
@@ -81,7 +84,7 @@ async def open_server(
             ids=RandomIds(),
             random_bytes=secrets.token_bytes,
         )
-        pool = _pool(settings, store, machine_log)
+        pool = _pool(settings, store, machine_log, await sandbox)
         stack.push_async_callback(pool.aclose)
         engine = await _engine(settings, store, pool)
         stack.push_async_callback(engine.aclose)
@@ -144,6 +147,11 @@ async def _stop(
     await serving
 
 
+async def _end(task: asyncio.Task[Sandbox]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -167,7 +175,7 @@ async def _keyring(settings: Settings, store: SqliteStore) -> Keyring:
     return await open_keyring(store, file, given=settings.master_key, random_bytes=secrets.token_bytes)
 
 
-def _pool(settings: Settings, store: SqliteStore, machine_log: MachineLog) -> Pool:
+def _pool(settings: Settings, store: SqliteStore, machine_log: MachineLog, sandbox: Sandbox) -> Pool:
     policy = PoolPolicy(
         step_ms=settings.step_ms,
         authorize_ms=settings.step_ms,
@@ -180,9 +188,7 @@ def _pool(settings: Settings, store: SqliteStore, machine_log: MachineLog) -> Po
         version = await store.find_version(code.org, code.machine, code.version)
         return version.index_selectors if version is not None else ()
 
-    return Pool(
-        find_sandbox(os.environ), policy, store.load_bundle, machine_log, load_selectors=load_selectors
-    )
+    return Pool(sandbox, policy, store.load_bundle, machine_log, load_selectors=load_selectors)
 
 
 def _http_config(application: Application) -> uvicorn.Config:

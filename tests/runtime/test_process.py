@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from statebacked.runtime.process import Process, Sandbox, empty_folder, find_sandbox, start_process
+from statebacked.runtime.walls import NO_WALLS, Walls
 from tests.runtime.rig import is_running, run
 
 ROOT = Path(__file__).parents[2]
@@ -48,15 +49,19 @@ class Ear:
         self.end.set_result(reason)
 
 
-async def start(script: str, *, uid: int = -1, program: Sequence[str] = ()) -> tuple[Process, Ear, Path]:
+async def start(
+    script: str, *, uid: int = -1, program: Sequence[str] = (), walls: Walls = NO_WALLS
+) -> tuple[Process, Ear, Path]:
     ear, folder = Ear(), empty_folder()
-    sandbox = ScriptSandbox(deno="", dist=Path("/nowhere"), script=script, uid=uid, program=program)
+    sandbox = ScriptSandbox(
+        deno="", dist=Path("/nowhere"), script=script, uid=uid, program=program, walls=walls
+    )
     return await start_process(sandbox, 5, folder, ear), ear, folder
 
 
-async def said(script: str, *, uid: int = -1) -> tuple[str, str]:
+async def said(script: str, *, uid: int = -1, walls: Walls = NO_WALLS) -> tuple[str, str]:
     """What a script writes, and how its end is told."""
-    _, ear, folder = await start(script, uid=uid)
+    _, ear, folder = await start(script, uid=uid, walls=walls)
     reason = await ear.end
     folder.rmdir()
     return ear.data.decode(), reason
@@ -137,8 +142,9 @@ async def test_a_process_gets_an_empty_environment_and_folder_and_no_core_dumps(
     script = (
         "import os, resource; "
         "print(dict(os.environ), os.listdir(), resource.getrlimit(resource.RLIMIT_CORE), "
-        "os.getsid(0) == os.getpid(), os.access('.', os.W_OK) and os.getuid(), "
-        "[line for line in open('/proc/self/status') if 'NoNewPrivs' in line])"
+        "os.getsid(0) == os.getpid(), os.access('.', os.W_OK), "
+        "[line for line in open('/proc/self/status') if 'NoNewPrivs' in line or 'CapEff' in line], "
+        "resource.getrlimit(resource.RLIMIT_NOFILE), len(os.listdir('/proc/self/fd')))"
     )
     environ = {
         "NO_COLOR": "1",
@@ -148,7 +154,9 @@ async def test_a_process_gets_an_empty_environment_and_folder_and_no_core_dumps(
     }
     told, _ = await said(script)
     told = told.replace(", 'LC_CTYPE': 'C.UTF-8'", "")  # by the Python of this test
-    assert told == f"{environ} [] (0, 0) True {0 if os.getuid() == 0 else False} ['NoNewPrivs:\\t1\\n']\n"
+    rights = ["CapEff:\t0000000000000000\n", "NoNewPrivs:\t1\n"]
+    fds = 4  # its pipes, and the folder that it lists
+    assert told == f"{environ} [] (0, 0) True False {rights} (256, 256) {fds}\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

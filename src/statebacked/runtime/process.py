@@ -17,6 +17,7 @@ from typing import Final, Protocol, cast
 from deno import find_deno_bin  # type: ignore[import-untyped]  # it has no types
 
 from statebacked.model import limits
+from statebacked.runtime.walls import NO_WALLS, Walls, offered_walls
 
 STDERR_BYTES_MAX: Final = 16_384
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -35,12 +36,13 @@ _V8_FLAGS: Final = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
     """How a worker process is started: the binary, the folder of built workers (one a major), the user that
-    it runs as when the server is root (-1: the server's own), its environment."""
+    it runs as when the server is root (-1: the server's own), its environment, its walls."""
 
     deno: str
     dist: Path
     uid: int = -1
     environ: Mapping[str, str] = field(default_factory=lambda: ENVIRON)
+    walls: Walls = NO_WALLS
 
     def majors(self) -> list[int]:
         """The majors of xstate that a worker is built for, ascending."""
@@ -59,14 +61,16 @@ def find_sandbox(environ: Mapping[str, str]) -> Sandbox:
     """The sandbox of this installation.
 
     STATEBACKED_DENO names another binary: a wrapper for tests or debugging, so it keeps the server's user and
-    gets the server's environment, but for what is ours.
+    gets the server's environment, but for what is ours, and no walls.
     """
     dist = Path(__file__).resolve().parent / "js" / "dist"
     named = environ.get("STATEBACKED_DENO")
     if named is not None:
         others = {name: value for name, value in environ.items() if not name.startswith("STATEBACKED_")}
         return Sandbox(deno=os.path.abspath(named), dist=dist, environ={**others, **ENVIRON})
-    return Sandbox(deno=str(find_deno_bin()), dist=dist, uid=_NOBODY if os.geteuid() == 0 else -1)
+    deno = os.path.realpath(find_deno_bin())
+    uid = _NOBODY if os.geteuid() == 0 else -1
+    return Sandbox(deno=deno, dist=dist, uid=uid, walls=offered_walls([deno, str(dist)]))
 
 
 class Listener(Protocol):
@@ -195,6 +199,7 @@ async def start_process(sandbox: Sandbox, major: int, folder: Path, listener: Li
     _, process = await loop.subprocess_exec(
         lambda: Process(listener),
         *(sys.executable, "-I", "-S", str(launcher), str(os.getpid()), str(sandbox.uid)),
+        *("\n".join(sandbox.walls.readable), sandbox.walls.filter),
         *sandbox.command(major),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
