@@ -1,7 +1,9 @@
 """What a process behind the walls can still do, tried by a program that is free to call anything."""
 
 import os
+import shutil
 import socket
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -142,3 +144,19 @@ def test_what_is_missing_is_named() -> None:
     all_there = InForce("65534", landlock=7, seccomp=True, capabilities=False, no_new_privileges=True)
     assert all_there.missing == []
     assert all_there._replace(landlock=0, seccomp=False).missing == ["landlock", "seccomp"]
+    assert all_there._replace(user="0").missing == ["another user"]
+
+
+@pytest.mark.worker
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can give rights up")
+def test_a_root_that_may_nothing_starts_workers_all_the_same() -> None:
+    """As in a container whose capabilities were dropped: the walls need none."""
+    script = (
+        "import asyncio; from statebacked.runtime.process import find_sandbox; "
+        "from statebacked.runtime.proof import proven; asyncio.run(proven(find_sandbox({})))"
+    )
+    rightless = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", sys.executable, "-c", script]
+    told = subprocess.run(rightless, capture_output=True, text=True, check=True).stdout
+    assert "workers are walled in" in told
+    assert f"landlock={landlock_abi()}" in told
+    assert "missing=['another user']" in told

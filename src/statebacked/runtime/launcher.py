@@ -80,14 +80,16 @@ def _drop_capabilities() -> None:
 
 
 def _can_run(command: list[str], uid: int) -> bool:
-    """Whether that user may execute the program and read the files among its arguments."""
+    """Whether we may become that user, and it may execute the program and read the files of its arguments."""
     files = [path for path in command[1:] if path.startswith("/")]
-    os.setegid(uid)
-    os.seteuid(uid)
     try:
+        os.setegid(uid)
+        os.seteuid(uid)
         return os.access(command[0], os.X_OK, effective_ids=True) and all(
             os.access(path, os.R_OK, effective_ids=True) for path in files
         )
+    except PermissionError:  # a root without that right, as containers have
+        return False
     finally:
         os.seteuid(0)
         os.setegid(0)

@@ -60,7 +60,8 @@ class InForce(NamedTuple):
 
     @property
     def missing(self) -> list[str]:
-        return [name for name in ("landlock", "seccomp", "no_new_privileges") if not getattr(self, name)]
+        walls = [name for name in ("landlock", "seccomp", "no_new_privileges") if not getattr(self, name)]
+        return ["another user", *walls] if self.user == "0" else walls
 
 
 def in_force(pid: int, walls: Walls) -> InForce:
