@@ -32,6 +32,7 @@ LIMITS = {
     "step_bytes_max": 4_000_000,
     "timer_operations_max": 1_000,
     "sends_max": 1_000,
+    "spawns_max": 100,
     "microsteps_max": 1_000,
     "services_max": 100,
 }

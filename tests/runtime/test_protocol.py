@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from statebacked.model import limits
 from statebacked.model.ids import ActivationNumber, EnvelopeId, InstanceName, Seq, ServiceId, ServiceRun
-from statebacked.model.values import Envelope, External, Initialize, Internal, Json, ServiceFailed, Source
+from statebacked.model.values import (
+    ChildDone,
+    Envelope,
+    External,
+    Initialize,
+    Internal,
+    Json,
+    ServiceFailed,
+    Source,
+)
 from statebacked.ports import Saved
 from statebacked.runtime import protocol
 from statebacked.runtime.protocol import FrameReader, ProtocolError
@@ -73,6 +82,12 @@ FAILED = Envelope(
     service=LOADER,
     ends_service=True,
 )
+DONE = Envelope(
+    id=EnvelopeId("e"),
+    payload=ChildDone(Json(b'{"total":7}')),
+    source="instance",
+    service=LOADER,
+)
 HELD = Envelope(id=EnvelopeId("e"), payload=Internal(Json(b"{}"), 5), source="service", service=LOADER)
 OWN = Envelope(id=EnvelopeId("e"), payload=Internal(Json(b"{}"), 6), source="self")
 OFF = Saved(Seq(41), Json(b'{"value":"off"}'), Json(b'{"n":1}'))
@@ -95,6 +110,18 @@ SAID = {
     "compute: an event that the worker holds": compute(3, 11, 42, "i", HELD),
     "compute: an event sent while performing": compute(4, 11, 43, "i", OWN),
     "compute: a service failed": compute(5, 11, 43, "i", FAILED),
+    "compute: a persistent child is done": compute(6, 11, 43, "i", DONE),
+    "compute: an event of another instance": compute(
+        7,
+        11,
+        43,
+        "i",
+        event(
+            '{"type":"hello"}',
+            "instance",
+            '{"stateBackedSender":{"machineName":"kid","machineInstanceName":"k|1"}}',
+        ),
+    ),
     "perform": protocol.perform(ActivationNumber(11), Seq(42)),
     "stop": protocol.stop(ActivationNumber(11), [LOADER, ServiceRun(ServiceId("cb"), Seq(41))]),
     "close": protocol.close(ActivationNumber(11)),
@@ -129,7 +156,8 @@ def covers(read: Any, golden: Any) -> bool:  # Any: JSON
     if isinstance(golden, dict):
         return all(covers(read[name], value) for name, value in golden.items())
     if isinstance(golden, list):
-        return len(read) == len(golden) and all(map(covers, read, golden))
+        is_whole = len(read) == len(golden) or golden[:1] == ["set"]  # its last place may be left out
+        return is_whole and all(map(covers, read, golden))
     return bool(read == golden)
 
 
@@ -167,6 +195,13 @@ def test_a_frame_comes_byte_by_byte() -> None:
         frame({"t": "step", "n": 1, "a": 1, "steps": [{"changed": True, "timers": [["set", "x", -1]]}]}),
         frame({"t": "step", "n": 1, "a": 1, "steps": [{"changed": True, "timers": [["sit", "x", 1]]}]}),
         frame({"t": "step", "n": 1, "a": 1, "steps": [{"changed": True, "sends": -1}]}),
+        frame(
+            {"t": "step", "n": 1, "a": 1, "steps": [{"changed": True, "timers": [["set", "x", 1, ["m"]]]}]}
+        ),
+        frame({"t": "step", "n": 1, "a": 1, "steps": [{"changed": True, "out": [["send"]]}]}),
+        frame({"t": "step", "n": 1, "a": 1, "steps": [{"changed": True, "out": [["send", "m"]]}]}),
+        frame({"t": "step", "n": 1, "a": 1, "steps": [{"changed": True, "out": [["spawn", "x"]]}]}),
+        frame({"t": "step", "n": 1, "a": 1, "steps": [{"changed": True, "out": [["kill", "x"]]}]}),
         frame({"t": "log", "stream": "stdin", "lines": []}),
         frame({"t": "pong", "n": 1}, b"more"),
         frame(["t", "pong"]),

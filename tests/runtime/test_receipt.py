@@ -9,8 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statebacked.model import limits
-from statebacked.model.ids import SendId, Seq, ServiceId, ServiceRun
-from statebacked.model.values import CancelTimer, Internal, Json, Sent, SetTimer, Step
+from statebacked.model.ids import (
+    InstanceName,
+    MachineName,
+    SendId,
+    Seq,
+    ServiceId,
+    ServiceRun,
+    VersionId,
+)
+from statebacked.model.values import (
+    TO_PARENT,
+    Address,
+    CancelTimer,
+    Internal,
+    Json,
+    SendTo,
+    Sent,
+    SetTimer,
+    Spawn,
+    Step,
+    Unlink,
+)
 from statebacked.runtime import receipt
 from statebacked.runtime.protocol import FrameReader, Inside, PerformedFrame, ProtocolError, StepFrame
 from statebacked.runtime.receipt import check_json, inside_of, sent_of, steps_of
@@ -135,6 +155,59 @@ def test_two_steps_take_their_sections_in_turn() -> None:
     assert (second.value, second.done) == (b'"b"', True)
 
 
+def test_what_a_step_has_for_other_instances_keeps_its_order() -> None:
+    kid = Address(MachineName("kid"), InstanceName("k|1"))
+    version = VersionId("ver_0123456789abcdefghijAB")
+    [step] = steps_of(*read("step: for other instances"), ())
+    assert step.outgoing == (
+        Spawn(ServiceId("kid"), kid, None, Json(b'{"n":1}')),
+        SendTo(kid, Json(b'{"type":"hello"}')),
+        Unlink(ServiceId("old")),
+        SendTo(TO_PARENT, Json(b'{"type":"to parent"}')),
+        Spawn(ServiceId("other"), Address(kid.machine, InstanceName("k2")), version, None),
+    )
+    assert step.timers == (
+        SetTimer(SendId("later"), 500, Json(b'{"type":"late"}'), kid),
+        SetTimer(SendId("up"), 0, Json(b'{"type":"up"}'), TO_PARENT),
+    )
+    assert (step.sends, step.output) == ((Json(b'{"type":"own"}'),), Json(b'{"total":7}'))
+
+
+VERSION = "ver_0123456789abcdefghijAB"
+SEND = b'{"type":"e"}'
+
+
+@pytest.mark.parametrize(
+    ("sections", "head"),
+    [
+        ([*PLAIN, SEND], {"out": [["send", ["k id", "k"]]]}),
+        ([*PLAIN, SEND], {"out": [["send", ["kid", ".."]]]}),
+        ([*PLAIN, SEND], {"out": [["send", ["kid", "a/b"]]]}),
+        ([*PLAIN, SEND], {"out": [["send", ["kid", "k" * 129]]]}),
+        ([*PLAIN, SEND], {"timers": [["set", "t", 1, ["", "k"]]]}),
+        ([*PLAIN, b"{}"], {"out": [["send", None]]}),
+        (PLAIN, {"out": [["send", None]]}),
+        ([*PLAIN, SEND], {"out": [["unlink", "k"]]}),
+        (PLAIN, {"out": [["spawn", "k", ["kid", ""], None, False]]}),
+        (PLAIN, {"out": [["spawn", "k", ["kid", "k"], "v1", False]]}),
+        (PLAIN, {"out": [["spawn", "k", ["kid", "k"], VERSION + "x", False]]}),
+        (PLAIN, {"out": [["spawn", "k", ["kid", "k"], VERSION, True]]}),
+        ([*PLAIN, b"[]"], {"out": [["spawn", "k", ["kid", "k"], VERSION, True]]}),
+        ([*PLAIN, b"null"], {"out": [["spawn", "k", ["kid", "k"], VERSION, True]]}),
+        (PLAIN, {"out": [["spawn", "k", ["kid", "k"], None, False]] * (limits.STEP_SPAWNS_MAX + 1)}),
+        ([*PLAIN, *[SEND] * 1_001], {"out": [["send", None]] * 1_000, "sends": 1}),
+        ([*PLAIN, b"{}"], {"fin": True}),
+        (PLAIN, {"fin": True, "done": True}),
+        ([*PLAIN, b"{"], {"fin": True, "done": True}),
+    ],
+)
+def test_a_step_that_breaks_a_rule_of_other_instances_is_refused(
+    sections: list[bytes], head: dict[str, object]
+) -> None:
+    with pytest.raises(ProtocolError):
+        steps(sections, head)
+
+
 @pytest.mark.parametrize(
     ("sections", "head"),
     [
@@ -169,7 +242,9 @@ def test_a_step_that_breaks_a_rule_is_refused(sections: list[bytes], head: dict[
         steps(sections, head, indexes=("by-user",))
 
 
-@pytest.mark.parametrize("head", [{"effects": True}, {"starts": ["s"]}, {"stops": ["s"]}])
+@pytest.mark.parametrize(
+    "head", [{"effects": True}, {"starts": ["s"]}, {"stops": ["s"]}, {"out": [["unlink", "k"]]}]
+)
 def test_nothing_is_computed_above_a_step_with_effects(head: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):
         steps([*PLAIN, *PLAIN], head, {})

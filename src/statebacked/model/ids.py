@@ -42,6 +42,7 @@ class ServiceRun(NamedTuple):
 
 _MACHINE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _INSTANCE_NAME = re.compile(r"[A-Za-z0-9_.|@:+~-]{1,128}")
+_VERSION_ID = re.compile(r"ver_[A-Za-z0-9_-]{22}")
 
 
 def parse_machine_name(text: str) -> MachineName:
@@ -56,3 +57,10 @@ def parse_instance_name(text: str) -> InstanceName:
     if not _INSTANCE_NAME.fullmatch(text) or text in {".", ".."}:
         raise InvalidName("an instance name is 1 to 128 characters of A-Z, a-z, 0-9 and _-.|@:+~")
     return InstanceName(text)
+
+
+def parse_version_id(text: str) -> VersionId:
+    """The id of a machine version. Raises InvalidName."""
+    if not _VERSION_ID.fullmatch(text):
+        raise InvalidName("a version id is ver_ and 22 characters of A-Z, a-z, 0-9, '_' and '-'")
+    return VersionId(text)

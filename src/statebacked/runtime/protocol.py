@@ -65,13 +65,35 @@ class Pong(_FromWorker, tag="pong"):
     n: int
 
 
+_Address = tuple[str, str]  # another instance: its machine and its name
+_TargetHead = _Address | None  # None: the parent
+
+
 class SetHead(msgspec.Struct, tag="set", array_like=True, gc=False):
+    """`to` is left out when it is the instance itself."""
+
     send_id: str
     delay_ms: _Delay
+    to: _TargetHead | Literal["self"] = "self"
 
 
 class CancelHead(msgspec.Struct, tag="cancel", array_like=True, gc=False):
     send_id: str
+
+
+class SendHead(msgspec.Struct, tag="send", array_like=True, gc=False):
+    to: _TargetHead
+
+
+class SpawnHead(msgspec.Struct, tag="spawn", array_like=True, gc=False):
+    id: str
+    child: _Address
+    version: str | None
+    context: bool
+
+
+class UnlinkHead(msgspec.Struct, tag="unlink", array_like=True, gc=False):
+    id: str
 
 
 class StepHead(msgspec.Struct, gc=False):
@@ -87,6 +109,8 @@ class StepHead(msgspec.Struct, gc=False):
     sends: _Count = 0
     starts: list[str] = []
     stops: list[str] = []
+    out: list[SendHead | SpawnHead | UnlinkHead] = []
+    fin: bool = False
     idx: list[tuple[str, list[str]]] = []
 
 
@@ -227,6 +251,7 @@ class _Boot(_FromHost, tag="boot"):
     step_bytes_max: int
     timer_operations_max: int
     sends_max: int
+    spawns_max: int
     microsteps_max: int
     services_max: int
 
@@ -325,6 +350,7 @@ def boot(*, authorize_ms: int) -> list[bytes]:
             step_bytes_max=limits.FRAME_STEP_BYTES_MAX,
             timer_operations_max=limits.STEP_TIMER_OPERATIONS_MAX,
             sends_max=limits.STEP_MESSAGES_MAX,
+            spawns_max=limits.STEP_SPAWNS_MAX,
             microsteps_max=limits.STEP_MICROSTEPS_MAX,
             services_max=limits.INSTANCE_SERVICES_MAX,
         )

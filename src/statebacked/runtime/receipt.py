@@ -12,17 +12,44 @@ from typing import Final, cast
 import msgspec
 
 from statebacked.model import limits
-from statebacked.model.ids import SendId, Seq, ServiceId, ServiceRun
-from statebacked.model.values import CancelTimer, Internal, Json, Sent, SetTimer, Step
+from statebacked.model.errors import InvalidName
+from statebacked.model.ids import (
+    SendId,
+    Seq,
+    ServiceId,
+    ServiceRun,
+    VersionId,
+    parse_instance_name,
+    parse_machine_name,
+    parse_version_id,
+)
+from statebacked.model.values import (
+    TO_PARENT,
+    Address,
+    CancelTimer,
+    Internal,
+    Json,
+    Outgoing,
+    SendTo,
+    Sent,
+    SetTimer,
+    Spawn,
+    Step,
+    Target,
+    Unlink,
+)
 from statebacked.runtime.protocol import (
     CancelHead,
     Inside,
     PerformedFrame,
     ProtocolError,
+    SendHead,
     SentHead,
     SetHead,
+    SpawnHead,
     StepFrame,
     StepHead,
+    UnlinkHead,
 )
 
 JSON_DEPTH_MAX: Final = 128
@@ -75,9 +102,9 @@ def _check_tags(section: Json) -> Json:
     return section
 
 
-def _check_snapshot(section: Json) -> Json:
+def _check_object(section: Json) -> Json:
     if section[:1] != b"{":
-        raise ProtocolError("a snapshot that is no object")
+        raise ProtocolError("a snapshot or the context of a child that is no object")
     return check_json(section)
 
 
@@ -133,15 +160,17 @@ def steps_of(frame: StepFrame, sections: list[bytes], indexes: Collection[str]) 
     if next(rest, None) is not None:
         raise ProtocolError("a step with too many sections")
     for step in steps[:-1] if len(steps) > 1 else ():
-        if step.has_effects or step.sends or step.starts or step.stops:
+        if step.has_effects or step.sends or step.starts or step.stops or step.outgoing:
             raise ProtocolError("a step computed above one whose effects are not performed")
     return steps
 
 
 def _step(head: StepHead, rest: Iterator[Json], indexes: Collection[str]) -> Step:
-    timers, starts, stops, idx = head.timers, head.starts, head.stops, head.idx
-    if timers or head.sends or starts or stops or idx:
+    timers, starts, stops, out, idx = head.timers, head.starts, head.stops, head.out, head.idx
+    if timers or head.sends or starts or stops or out or idx:
         _check_counts(head, indexes)
+    if head.fin and not head.done:
+        raise ProtocolError("an output of a machine that is not done")
     # The order of these arguments is the order of the sections.
     return Step(
         changed=True,
@@ -149,13 +178,15 @@ def _step(head: StepHead, rest: Iterator[Json], indexes: Collection[str]) -> Ste
         value=_check_value(next(rest)),
         tags=_check_tags(next(rest)),
         done=head.done,
-        snapshot=_check_snapshot(next(rest)),
+        snapshot=_check_object(next(rest)),
         context=_check_context(next(rest)) if head.ctx else None,
         public=check_json(next(rest)) if head.pub else None,
         timers=tuple([_timer(timer, rest) for timer in timers]) if timers else (),
         sends=tuple([_check_event(next(rest)) for _ in range(head.sends)]) if head.sends else (),
         starts=tuple([ServiceId(id) for id in starts]) if starts else (),
         stops=tuple([ServiceId(id) for id in stops]) if stops else (),
+        outgoing=tuple([_outgoing(item, rest) for item in out]) if out else (),
+        output=check_json(next(rest)) if head.fin else None,
         indexes=tuple([(name, tuple(values)) for name, values in idx]) if idx else (),
         has_effects=head.effects,
     )
@@ -164,13 +195,46 @@ def _step(head: StepHead, rest: Iterator[Json], indexes: Collection[str]) -> Ste
 def _timer(head: SetHead | CancelHead, rest: Iterator[Json]) -> SetTimer | CancelTimer:
     if type(head) is SetHead:
         delay_ms = int(min(head.delay_ms, DELAY_MS_MAX))
-        return SetTimer(SendId(head.send_id), delay_ms, _check_event(next(rest)))
+        to = None if head.to == "self" else _target(head.to)
+        return SetTimer(SendId(head.send_id), delay_ms, _check_event(next(rest)), to)
     return CancelTimer(SendId(head.send_id))
 
 
+def _outgoing(head: SendHead | SpawnHead | UnlinkHead, rest: Iterator[Json]) -> Outgoing:
+    match head:
+        case SendHead(to):
+            return SendTo(_target(to), _check_event(next(rest)))
+        case SpawnHead(id, child, version, has_context):
+            context = _check_object(next(rest)) if has_context else None
+            return Spawn(ServiceId(id), _address(child), _version(version), context)
+        case UnlinkHead(id):
+            return Unlink(ServiceId(id))
+
+
+def _target(to: tuple[str, str] | None) -> Target:
+    return TO_PARENT if to is None else _address(to)
+
+
+def _address(names: tuple[str, str]) -> Address:
+    try:
+        return Address(parse_machine_name(names[0]), parse_instance_name(names[1]))
+    except InvalidName as error:
+        raise ProtocolError(f"the address of an instance: {error}") from error
+
+
+def _version(id: str | None) -> VersionId | None:
+    try:
+        return None if id is None else parse_version_id(id)
+    except InvalidName as error:
+        raise ProtocolError(f"the version of a persistent child: {error}") from error
+
+
 def _check_counts(head: StepHead, indexes: Collection[str]) -> None:
-    if len(head.timers) > limits.STEP_TIMER_OPERATIONS_MAX or head.sends > limits.STEP_MESSAGES_MAX:
+    sends = head.sends + sum([type(item) is SendHead for item in head.out])
+    if len(head.timers) > limits.STEP_TIMER_OPERATIONS_MAX or sends > limits.STEP_MESSAGES_MAX:
         raise ProtocolError("a step with too many effects")
+    if sum([type(item) is SpawnHead for item in head.out]) > limits.STEP_SPAWNS_MAX:
+        raise ProtocolError("a step with too many persistent children")
     # One step may stop every service and start as many again.
     if max(len(head.starts), len(head.stops)) > limits.INSTANCE_SERVICES_MAX:
         raise ProtocolError("a step with too many services")
