@@ -3,7 +3,7 @@
 import pytest
 from tests.core import given
 
-from statebacked.core.phases import Compute, Settled
+from statebacked.core.phases import Activation, Complain, Compute, Settled
 from statebacked.core.policy import Policy
 from statebacked.model import limits
 from statebacked.model.values import Json
@@ -16,6 +16,7 @@ SENDS = (Json(b'{"type":"self"}'),) * 3
 def test_the_bounds_are_those_of_the_limits() -> None:
     assert Policy().timers_max == limits.INSTANCE_TIMERS_MAX
     assert Policy().undelivered_max == limits.INSTANCE_UNDELIVERED_MAX
+    assert Policy().inside_bytes_max == limits.MAILBOX_INSIDE_BYTES_MAX
 
 
 def test_a_timer_above_the_bound_refuses_its_event() -> None:
@@ -66,3 +67,40 @@ def test_of_a_batch_only_the_event_that_passes_the_bound_is_refused() -> None:
     a = decision.activation
     decision = given.deciding(a, given.stepped(a, steps[1]), policy=SMALL)
     assert given.told(decision) == [("c3", "too-many-effects")]
+
+
+TIGHT = Policy(undelivered_max=3, inside_bytes_max=40)  # an inside event takes 13 bytes
+
+
+def performing(policy: Policy) -> Activation:
+    a = given.stepping(policy=policy)
+    return given.after(a, given.stepped(a, given.step(has_effects=True)), policy=policy)
+
+
+@pytest.mark.parametrize("policy", [TIGHT, Policy(inside_bytes_max=40), Policy(undelivered_max=3)])
+def test_what_actions_send_past_the_bound_is_dropped_and_told(policy: Policy) -> None:
+    sent = [given.inside(n) for n in range(5)]
+    decision = given.deciding(performing(policy), given.performed(2, *sent), policy=policy)
+    assert given.computing(decision.activation) == ["inside:7:0"]
+    assert given.waiting_in_mailbox(decision.activation) == ["inside:7:1", "inside:7:2"]
+    complaint = given.only(decision, Complain)
+    assert (complaint.envelope.id, complaint.code) == ("inside:7:3", "too-many-effects")
+
+
+def test_the_end_of_a_service_is_never_dropped() -> None:
+    a = given.stepping(policy=TIGHT)
+    a = given.after(a, given.stepped(a, given.starting("s")), policy=TIGHT)
+    ending = given.inside(9, service=given.run("s"), ends=True)
+    sent = [*(given.inside(n) for n in range(5)), ending, given.inside(8)]
+    a = given.after(a, given.performed(2, *sent), policy=TIGHT)
+    assert given.waiting_in_mailbox(a)[-1] == "inside:7:9"
+
+
+def test_services_that_send_more_bytes_than_wait_at_once_are_stopped() -> None:
+    a = given.serving("s", "t", policy=TIGHT)
+    a = given.after(a, given.client("c2"), policy=TIGHT)
+    a = given.after(a, *(given.chat(n, given.run("s")) for n in range(3)), policy=TIGHT)
+    decision = given.deciding(a, given.chat(3, given.run("t")), policy=TIGHT)
+    assert given.only(decision, Complain).code == "service-flooded"
+    assert decision.activation.services == (given.run("s"),)
+    assert given.owed(decision.activation) == [given.run("t")]

@@ -126,7 +126,7 @@ def decide(a: Activation, signal: Signal, now: Now, policy: Policy) -> Decision:
         case Stepped():
             after, commit = _stepped(a, signal, now, policy, out)
         case Performed():
-            after = _performed(a, signal)
+            after = _performed(a, signal, policy, out)
         case Chattered(sent):
             after = mailbox.accept_inside(
                 a, mailbox.sent_envelope(sent, a.number, is_prompt=False), policy, out
@@ -188,7 +188,7 @@ def _stepped(
     return after, None if draft.is_empty() else draft.commit(a, after, now)
 
 
-def _performed(a: Activation, signal: Performed) -> Activation:
+def _performed(a: Activation, signal: Performed, policy: Policy, out: list[Command]) -> Activation:
     """What was sent while performing comes next, in the order of sending."""
     phase = a.phase
     if not isinstance(phase, Performing) or phase.seq != signal.seq:
@@ -198,6 +198,8 @@ def _performed(a: Activation, signal: Performed) -> Activation:
         for s in signal.sent
         if s.service is None or s.service in a.services
     ]
+    if sent:
+        sent = mailbox.fitting(a, sent, policy, out)
     front = mailbox.merge_sent(phase.own, sent) if sent else phase.own
     return replace(mailbox.put_first(a, front), phase=Settling(phase.settle_by))
 

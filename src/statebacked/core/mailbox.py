@@ -108,7 +108,8 @@ def accept_inside(a: Activation, envelope: Envelope, policy: Policy, out: list[C
     assert run is not None
     if any(e.service == run and e.ends_service for e in (*under_way(a.phase), *a.mailbox)):
         return a  # it is over already
-    if sum(e.service == run for e in a.mailbox) < policy.mailbox_per_service_max:
+    is_share_full = sum(e.service == run for e in a.mailbox) >= policy.mailbox_per_service_max
+    if not is_share_full and _inside_bytes(a.mailbox, envelope) <= policy.inside_bytes_max:
         return replace(a, mailbox=(*a.mailbox, envelope))
     out.append(Stop((run,)))
     out.append(Complain(envelope, "service-flooded", "the service sent more events than the mailbox holds"))
@@ -118,6 +119,32 @@ def accept_inside(a: Activation, envelope: Envelope, policy: Policy, out: list[C
         owed=(*a.owed, failed_service(run, "service-flooded", "it sent too many events and was stopped")),
         mailbox=tuple(e for e in a.mailbox if e.service != run),
     )
+
+
+def fitting(
+    a: Activation, sent: Sequence[tuple[int, Envelope]], policy: Policy, out: list[Command]
+) -> list[tuple[int, Envelope]]:
+    """Of the events sent while performing, which cannot be refused any more, those that the mailbox may hold;
+    the end of a service always."""
+    count, size = len(a.mailbox), _inside_bytes(a.mailbox)
+    fit: list[tuple[int, Envelope]] = []
+    dropped: list[Envelope] = []
+    for after, envelope in sent:
+        size += _inside_bytes((), envelope)
+        is_too_much = count + len(fit) >= policy.undelivered_max or size > policy.inside_bytes_max
+        if is_too_much and not envelope.ends_service:
+            dropped.append(envelope)
+        else:
+            fit.append((after, envelope))
+    if dropped:
+        text = f"{len(dropped)} sent events were dropped: more wait than an instance may have"
+        out.append(Complain(dropped[0], "too-many-effects", text))
+    return fit
+
+
+def _inside_bytes(mailbox: Sequence[Envelope], *more: Envelope) -> int:
+    """How much the worker's own events take, of which it may hold one copy for all."""
+    return sum([len(e.payload.event) for e in (*mailbox, *more) if isinstance(e.payload, Internal)])
 
 
 def under_way(phase: Phase) -> tuple[Envelope, ...]:

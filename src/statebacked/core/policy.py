@@ -7,6 +7,7 @@ from statebacked.model.limits import (
     INSTANCE_TIMERS_MAX,
     INSTANCE_UNDELIVERED_MAX,
     MAILBOX_ENVELOPES_MAX,
+    MAILBOX_INSIDE_BYTES_MAX,
     MAILBOX_PER_AUTH_CONTEXT_MAX,
     MAILBOX_PER_SERVICE_MAX,
 )
@@ -23,6 +24,7 @@ class Policy:
     mailbox_max: int = MAILBOX_ENVELOPES_MAX
     mailbox_per_auth_max: int = MAILBOX_PER_AUTH_CONTEXT_MAX
     mailbox_per_service_max: int = MAILBOX_PER_SERVICE_MAX
+    inside_bytes_max: int = MAILBOX_INSIDE_BYTES_MAX
     timers_max: int = INSTANCE_TIMERS_MAX
     undelivered_max: int = INSTANCE_UNDELIVERED_MAX
     attempts_max: int = DELIVERY_ATTEMPTS_MAX
