@@ -25,6 +25,7 @@ from statebacked.model.ids import (
     UserId,
     VersionId,
 )
+from statebacked.model.indexes import IndexedState, IndexKey, IndexRow, Order, Range
 from statebacked.model.machine import (
     InstanceSummary,
     Key,
@@ -97,6 +98,21 @@ class Store(Protocol):
 
     async def list_transitions(self, key: InstanceKey, *, after: Seq, limit: int) -> list[Transition]:
         """Oldest first, the first `limit` with a seq above `after`."""
+
+
+class Indexes(Protocol):
+    """What instances are found by. Rows are written by the commits of their instances."""
+
+    async def find_indexed(
+        self, index: IndexKey, ranges: Sequence[Range], *, order: Order, limit: int
+    ) -> list[IndexRow]:
+        """The first `limit` rows of the ranges, which are in that order, all of one moment."""
+
+    async def find_indexed_states(
+        self, index: IndexKey, ranges: Sequence[Range], *, order: Order, limit: int, bytes_max: int
+    ) -> list[IndexedState]:
+        """As `find_indexed`, with the states; it ends before a row whose state would make it more than
+        `bytes_max` bytes of snapshots and contexts, but gives one row if there is one."""
 
 
 class Outbox(Protocol):

@@ -287,3 +287,26 @@ def test_a_refused_batch_loses_only_its_first_event() -> None:
     decision = given.deciding(a, given.refused(a), policy=BATCHES)
     assert given.told(decision) == [("c2", "machine-error")]
     assert given.computing(decision.activation) == ["c3", "c4"]
+
+
+# --- indexes -----------------------------------------------------------------------------------------
+
+
+OWNED = (("by-owner", ("ann", "bob")),)
+
+
+def test_the_values_of_the_indexes_are_written_with_the_step_that_says_them() -> None:
+    a = given.stepping()
+    decision = given.deciding(a, given.stepped(a, replace(given.step(), indexes=OWNED)))
+    assert given.committed(decision).indexes == OWNED
+    a = given.stepping()
+    assert given.committed(given.deciding(a, given.stepped(a, given.step()))).indexes is None
+
+
+def test_a_batch_writes_the_newest_values_of_the_indexes() -> None:
+    a = batch("c2", "c3", "c4")
+    a = given.after(a, given.stepped(a, given.UNCHANGED), policy=BATCHES)
+    values = (OWNED, (("by-owner", ()),), None)
+    steps = [replace(given.step(), indexes=one) for one in values]
+    decision = given.deciding(a, given.stepped(a, *steps), policy=BATCHES)
+    assert given.committed(decision).indexes == (("by-owner", ()),)

@@ -35,6 +35,8 @@ LIMITS = {
     "spawns_max": 100,
     "microsteps_max": 1_000,
     "services_max": 100,
+    "index_values_max": 1_000,
+    "index_value_bytes_max": 1_024,
 }
 PATIENCE_S = 10.0
 

@@ -150,7 +150,7 @@ class Worker:
         kinds = [item["k"] for item in header["items"]]
         context = {"n": self.counts[a], "base": header["base"], "pid": os.getpid(), "items": kinds}
         step: Header = {"changed": True, "done": False, "ctx": True, "pub": True, "ev": kind == "failed"}
-        step |= {"effects": False, "timers": [], "sends": 0, "starts": [], "stops": [], "idx": []}
+        step |= {"effects": False, "timers": [], "sends": 0, "starts": [], "stops": []}
         self.plans[a] = kind
         match kind:
             case "effects" | "die performing" | "hang performing" | "mute performing":

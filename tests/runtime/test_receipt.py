@@ -234,7 +234,7 @@ def test_a_step_that_breaks_a_rule_of_other_instances_is_refused(
         (PLAIN, {"starts": ["s"] * (limits.INSTANCE_SERVICES_MAX + 1)}),
         (PLAIN, {"idx": [["by-name", ["x"]]]}),
         (PLAIN, {"idx": [["by-user", ["é" * 600]]]}),
-        (PLAIN, {"idx": [["by-user", ["x"] * 101]]}),
+        (PLAIN, {"idx": [["by-user", ["x"] * 1_001]]}),
     ],
 )
 def test_a_step_that_breaks_a_rule_is_refused(sections: list[bytes], head: dict[str, object]) -> None:

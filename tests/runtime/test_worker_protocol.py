@@ -342,4 +342,5 @@ def test_indexes_are_read_from_the_context(worker5: WorkerProcess) -> None:
     instance = Instance(worker5)
     assert step(instance.create()).header["idx"] == [["by-user", ["u1"]], ["by-tag", ["x", "y"]]]
     assert isinstance(instance.send({"type": "set", "user": "u" * 2_000}), Refusal)
+    assert "idx" not in step(instance.send({"type": "set", "user": "u1"})).header
     assert step(instance.send({"type": "set", "user": None})).header["idx"][0] == ["by-user", []]

@@ -4,6 +4,7 @@ The witness plays every committed step again with the machine itself, resolves t
 own list of what runs; it shares no code with the core.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from statebacked.core.policy import Policy
@@ -32,6 +33,7 @@ from tests.sim.machine import (
     Reaction,
     State,
     decode_event,
+    indexes_of,
     public_of,
     react,
     restore,
@@ -180,6 +182,11 @@ def head_is_the_newest_state(life: Life, commit: Commit) -> None:
     if commit.head.context is not None:
         life.stored_context = commit.head.context
     must(restore(commit.head.snapshot, life.stored_context) == life.state, "the stored state is the newest")
+
+
+def index_rows_are_those_of_the_head(life: Life, rows: Collection[tuple[str, str]]) -> None:
+    expected = {(index, value) for index, values in indexes_of(life.state) for value in values}
+    must({*rows} == expected, "the rows of an index are what the newest state gives it")
 
 
 # --- services ----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from statebacked.model.ids import SendId, ServiceId
-from statebacked.model.values import CancelTimer, Json, SetTimer
+from statebacked.model.values import CancelTimer, Indexed, Json, SetTimer
 
 DELAYS_MS = (0, 1, 20, 300, 2_000, 9_000, 40_000)
 SERVICES = ("s0", "s1", "s2")
@@ -79,6 +79,14 @@ def value_of(state: State) -> Json:
 def public_of(state: State) -> Json | None:
     public = state.context.public
     return None if public is None else Json(b"%d" % public)
+
+
+def indexes_of(state: State) -> Indexed:
+    count = state.context.count
+    return (
+        ("by-third", (str(count // 3),)),
+        ("by-part", tuple({str(count % 5): None, str(count // 7): None})),
+    )
 
 
 def react(state: State, raw: bytes) -> Reaction | str | None:

@@ -8,7 +8,7 @@ from statebacked.model.ids import Epoch, InstanceId, InstanceKey, Instant, Seq, 
 from statebacked.model.values import Commit, InstanceRecord, Json, Outcome
 from statebacked.ports import Saved, StoreFailed
 from statebacked.store.memory import MemoryInstances
-from tests.sim.laws import Life, follow
+from tests.sim.laws import Life, follow, index_rows_are_those_of_the_head
 from tests.sim.surroundings import Surroundings
 
 
@@ -80,6 +80,8 @@ class Disk:
             life = self.lives[commit.instance]
             life.ended_in_silence.update(ended_in_silence)
             follow(life, commit, asked_at, self.epoch, self._policy)
+            _, rows = self.rows.indexes.rows.get(commit.instance, (None, ()))
+            index_rows_are_those_of_the_head(life, rows)
         return outcome
 
 

@@ -11,6 +11,7 @@ from statebacked.model.ids import ActivationNumber, Seq, ServiceRun
 from statebacked.model.values import (
     Envelope,
     External,
+    Indexed,
     Initialize,
     Internal,
     Json,
@@ -30,6 +31,7 @@ from tests.sim.machine import (
     State,
     decode_event,
     encode,
+    indexes_of,
     public_of,
     react,
     restore,
@@ -86,12 +88,14 @@ class Held:
     state: State
     reaction: Reaction | None
     fuel: int
+    indexes: Indexed | None
 
 
 @dataclass(slots=True)
 class Copy:
     seq: int = -1  # -1: the state has been dropped
     state: State = UNBORN
+    indexes: Indexed | None = None  # None: of a state that was restored, it does not know
     held: Held | None = None
     tokens: dict[int, Json] = field(default_factory=dict)
     runs: dict[ServiceRun, "Service"] = field(default_factory=dict)
@@ -190,8 +194,9 @@ class Worker:
             base = frame.base
             copy.seq = frame.seq
             copy.state = restore(base.snapshot, base.context) if base.seq else UNBORN
+            copy.indexes = None
         elif frame.seq == 0:
-            copy.seq, copy.state = 0, UNBORN
+            copy.seq, copy.state, copy.indexes = 0, UNBORN, None
         elif copy.held is not None and copy.held.seq == frame.seq:
             self._confirm(copy)
         copy.held = None
@@ -205,10 +210,10 @@ class Worker:
     def _confirm(self, copy: Copy) -> None:
         assert copy.held is not None
         must(copy.held.reaction is None, "effects are performed before the next event is computed")
-        copy.seq, copy.state = copy.held.seq, copy.held.state
+        copy.seq, copy.state, copy.indexes = copy.held.seq, copy.held.state, copy.held.indexes
 
     def _answer(self, copy: Copy, frame: Compute) -> Stepped | Refused:
-        state, changed = copy.state, 0
+        state, changed, indexes = copy.state, 0, copy.indexes
         steps: list[Step] = []
         last: Reaction | None = None
         fuel = 0
@@ -223,14 +228,16 @@ class Worker:
             if reaction is None:
                 steps.append(Step(changed=False))
                 continue
-            steps.append(_step(reaction, state, worded))
+            step = _step(reaction, state, worded, indexes)
+            steps.append(step)
+            indexes = step.indexes or indexes
             state, last, fuel = reaction.state, reaction, decode_event(raw).fuel - 1
             changed += 1
             if reaction.has_effects or reaction.sends or reaction.starts or reaction.stops:
                 break
         if changed:
             held = last if last is not None and last.has_effects else None
-            copy.held = Held(Seq(frame.seq + changed), state, held, fuel)
+            copy.held = Held(Seq(frame.seq + changed), state, held, fuel, indexes)
         return Stepped(frame.n, tuple(steps))
 
     def _judge(self, state: State, envelope: Envelope, raw: Json) -> Reaction | str | None:
@@ -269,7 +276,7 @@ class Worker:
         held = copy.held
         must(life is not None and life.seq >= seq, "no effect before its commit")
         must(life is not None and life.states[seq] == held.state, "no effect of a step that lost its race")
-        copy.seq, copy.state, copy.held = seq, held.state, None
+        copy.seq, copy.state, copy.indexes, copy.held = seq, held.state, held.indexes, None
         assert held.reaction is not None, "the core performs only what holds effects"
         sent = self._run_effects(a, copy, seq, held)
         dice = self.rng.random()
@@ -315,10 +322,11 @@ class Worker:
         return at_once
 
 
-def _step(reaction: Reaction, before: State, worded: Json | None) -> Step:
+def _step(reaction: Reaction, before: State, worded: Json | None, known: Indexed | None) -> Step:
     context = None
     if reaction.state.context != before.context or before is UNBORN:
         context = Json(encode(reaction.state.context))
+    indexes = None if context is None else indexes_of(reaction.state)
     return Step(
         changed=True,
         event=worded,
@@ -331,6 +339,7 @@ def _step(reaction: Reaction, before: State, worded: Json | None) -> Step:
         sends=reaction.sends,
         starts=reaction.starts,
         stops=reaction.stops,
+        indexes=None if indexes == known else indexes,
         has_effects=reaction.has_effects,
     )
 

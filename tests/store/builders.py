@@ -26,6 +26,7 @@ from statebacked.model.values import (
     Cause,
     Commit,
     Head,
+    Indexed,
     Json,
     Message,
     Rejection,
@@ -33,10 +34,10 @@ from statebacked.model.values import (
     Timer,
     Transition,
 )
-from statebacked.ports import Catalogue, Store
+from statebacked.ports import Catalogue, Indexes, Store
 
 
-class BothPorts(Store, Catalogue, Protocol):
+class BothPorts(Store, Indexes, Catalogue, Protocol):
     """What a store adapter implements."""
 
 
@@ -91,6 +92,7 @@ def birth(
     timers: tuple[Timer, ...] = (),
     messages: tuple[Message, ...] = (),
     services: tuple[ServiceRun, ...] = (),
+    indexes: Indexed | None = None,
 ) -> Commit:
     return Commit(
         instance=instance,
@@ -102,6 +104,7 @@ def birth(
         services=services,
         timers_set=timers,
         messages=messages,
+        indexes=indexes,
     )
 
 
@@ -117,6 +120,7 @@ def step(
     removed: tuple[RowKey, ...] = (),
     messages: tuple[Message, ...] = (),
     services: tuple[ServiceRun, ...] = (),
+    indexes: Indexed | None = None,
 ) -> Commit:
     return Commit(
         instance=instance,
@@ -129,6 +133,7 @@ def step(
         timers_set=timers,
         timers_removed=removed,
         messages=messages,
+        indexes=indexes,
     )
 
 

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 pytest.register_assert_rewrite(
-    "tests.store.conformance", "tests.store.conformance_rows", "tests.store.conformance_catalogue"
+    "tests.store.conformance",
+    "tests.store.conformance_catalogue",
+    "tests.store.conformance_indexes",
+    "tests.store.conformance_rows",
 )
 
 from statebacked.model.ids import InstanceId  # noqa: E402

@@ -20,6 +20,8 @@ _QUERIES = {
     "timers": "SELECT instance, key, send_id, due, event, fire_at, attempts, dead_at, reason "
     "FROM timers ORDER BY set_order",
     "messages": "SELECT instance, key, event, fire_at, attempts, dead_at, reason FROM messages ORDER BY row",
+    "index_rows": "SELECT org, machine, index_name, value, name, instance FROM index_rows "
+    "ORDER BY org, machine, index_name, value, name",
     "orgs": "SELECT id, name, created_at, allow_anonymous, auth_revision FROM orgs ORDER BY id",
     "memberships": "SELECT user, org, role FROM memberships ORDER BY user, org",
     "sessions": "SELECT token_sha256, user, created_at, expires_at FROM sessions ORDER BY token_sha256",
@@ -83,6 +85,11 @@ def _instances(store: MemoryInstances) -> Dump:
             (row.instance, row.message.key, row.message.event, *_delivery(row))
             for row in store.messages.values()
         ],
+        "index_rows": sorted(
+            (key.org, key.machine, index, value, key.name, instance)
+            for instance, (key, pairs) in store.indexes.rows.items()
+            for index, value in pairs
+        ),
     }
 
 

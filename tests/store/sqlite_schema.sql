@@ -29,10 +29,11 @@ CREATE TABLE index_rows (
     machine TEXT NOT NULL,
     index_name TEXT NOT NULL,
     value TEXT NOT NULL,
+    name TEXT NOT NULL,
     instance TEXT NOT NULL,
-    PRIMARY KEY (org, machine, index_name, value, instance)
+    PRIMARY KEY (org, machine, index_name, value, name)
 ) WITHOUT ROWID;
-CREATE INDEX index_rows_by_instance ON index_rows (instance, index_name);
+CREATE INDEX index_rows_by_instance ON index_rows (instance, index_name, value);
 CREATE TABLE instances (
     row INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,

@@ -4,6 +4,7 @@ import pytest
 
 from tests.store.conformance import CauseLaws, CommitLaws, RaceLaws
 from tests.store.conformance_catalogue import MachineLaws, OrgLaws
+from tests.store.conformance_indexes import IndexLaws
 from tests.store.conformance_rows import ListLaws, TimerLaws
 
 pytestmark = pytest.mark.anyio
@@ -22,6 +23,9 @@ class TestTimer(TimerLaws): ...
 
 
 class TestList(ListLaws): ...
+
+
+class TestIndex(IndexLaws): ...
 
 
 class TestOrg(OrgLaws): ...

@@ -14,6 +14,7 @@ from typing import Final
 
 import pytest
 
+from statebacked.core.indexes import ranges
 from statebacked.model.ids import (
     EnvelopeId,
     Epoch,
@@ -28,8 +29,9 @@ from statebacked.model.ids import (
     UserId,
     VersionId,
 )
+from statebacked.model.indexes import IndexKey, Op, Order, Place, Range
 from statebacked.model.machine import Session
-from statebacked.model.values import Cause, Commit, Message, Outcome, Rejection, Timer
+from statebacked.model.values import Cause, Commit, Indexed, Message, Outcome, Rejection, Timer
 from statebacked.ports import StoreFailed
 from statebacked.store.memory import InstanceRow, MemoryStore
 from statebacked.store.sqlite.store import SqliteStore
@@ -50,6 +52,8 @@ MACHINES = [MachineName("door"), MachineName("gate")]
 VERSIONS = [VersionId(f"ver_{number}") for number in range(6)]
 INSTANCES = [InstanceId(f"ins_{number}") for number in range(8)]
 NAMES = [InstanceName(f"name_{number}") for number in range(5)]
+INDEXES = ["by-owner", "by-city"]
+VALUES = ["", "a", "A", "b", "ba", "é", "😀", "\x00", "\uffff"]
 KEYS = [KeyId(f"sbk_{number}") for number in range(6)]
 USERS = [UserId("usr_1"), UserId("usr_2")]
 
@@ -108,6 +112,34 @@ class Operations:
         key, after, limit = self._key(), Seq(self._rng.randint(0, 8)), self._rng.randint(1, 5)
         return [lambda store: store.list_transitions(key, after=after, limit=limit)]
 
+    def _draw_find_indexed(self) -> list[Call]:
+        index, ranges, order, limit = self._index_query()
+        return [lambda store: store.find_indexed(index, ranges, order=order, limit=limit)]
+
+    def _draw_find_indexed_states(self) -> list[Call]:
+        index, ranges, order, limit = self._index_query()
+        bytes_max = self._rng.choice([0, 40, 1_000])
+        return [
+            lambda store: store.find_indexed_states(
+                index, ranges, order=order, limit=limit, bytes_max=bytes_max
+            )
+        ]
+
+    def _index_query(self) -> tuple[IndexKey, tuple[Range, ...], Order, int]:
+        index = IndexKey(self._rng.choice(ORGS), self._rng.choice(MACHINES), self._rng.choice(INDEXES))
+        op: Op | None = self._rng.choice([None, "eq", "ne", "gt", "gte", "lt", "lte"])
+        order: Order = self._rng.choice(["asc", "desc"])
+        after = self._rng.choice([None, Place(self._rng.choice(VALUES), self._rng.choice(NAMES))])
+        return index, ranges(op, self._rng.choice(VALUES), order, after), order, self._rng.randint(1, 6)
+
+    def _indexed(self) -> Indexed | None:
+        if self._rng.random() < 0.5:
+            return None
+        return tuple(
+            (index, tuple(self._rng.choices(VALUES, k=self._rng.randint(0, 3))))
+            for index in self._rng.sample(INDEXES, self._rng.randint(0, 2))
+        )
+
     def _key(self) -> InstanceKey:
         if self._instances.names and self._rng.random() < 0.8:
             return self._rng.choice(list(self._instances.names))
@@ -125,6 +157,7 @@ class Operations:
                 context=self._context() or b"{}",
                 timers=tuple(self._timer() for _ in range(self._rng.randint(0, 2))),
                 messages=tuple(self._message() for _ in range(self._rng.randint(0, 1))),
+                indexes=self._indexed(),
             )
         base = row.head.view.seq - (self._rng.random() < 0.05)
         if self._rng.random() < 0.3:
@@ -144,6 +177,7 @@ class Operations:
             removed=tuple(self._rng.sample(removed, min(len(removed), self._rng.randint(0, 1)))),
             messages=tuple(self._message() for _ in range(self._rng.randint(0, 2))),
             services=tuple(builders.run(name, base) for name in "ab"[: self._rng.randint(0, 2)]),
+            indexes=self._indexed(),
         )
 
     def _consume(self, row: InstanceRow, epoch: Epoch, base: int) -> Commit:

@@ -170,6 +170,18 @@ SCANS = {
 }
 
 
+@pytest.mark.parametrize("name", sorted(name for name in load_queries() if name.startswith("find_indexed")))
+def test_a_query_of_an_index_walks_the_rows_in_their_order(connection: sqlite3.Connection, name: str) -> None:
+    database.migrate(connection, database.known_migrations())
+    parameters = ["o", "m", "i", "", "", b"", "", 10]
+    first, *rest = [
+        row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {load_queries()[name]}", parameters)
+    ]
+    key = "(org=? AND machine=? AND index_name=? AND (value,name)>(?,?) AND (value,name)<(?,?))"
+    assert first.endswith(f"USING PRIMARY KEY {key}")
+    assert not [step for step in rest if "B-TREE" in step], "nothing is sorted"
+
+
 @pytest.mark.parametrize("name", sorted(load_queries()))
 def test_no_statement_reads_a_whole_table(connection: sqlite3.Connection, name: str) -> None:
     database.migrate(connection, database.known_migrations())

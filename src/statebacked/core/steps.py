@@ -18,6 +18,7 @@ from statebacked.model.values import (
     External,
     Forward,
     Head,
+    Indexed,
     Initialize,
     Internal,
     Json,
@@ -50,6 +51,7 @@ class Draft:
     timers_removed: list[RowKey] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     head: Head | None = None
+    indexes: Indexed | None = None
     has_ended_service: bool = False
 
     def is_empty(self) -> bool:
@@ -71,6 +73,7 @@ class Draft:
             timers_set=tuple(self.timers_set.values()),
             timers_removed=tuple(self.timers_removed),
             messages=tuple(self.messages),
+            indexes=self.indexes,
         )
 
 
@@ -98,6 +101,8 @@ def apply(a: Activation, envelope: Envelope, step: Step, now: Now, draft: Draft)
     if context is None and draft.head is not None:
         context = draft.head.context
     draft.head = Head(view=view, snapshot=step.snapshot, context=context)
+    if step.indexes is not None:
+        draft.indexes = step.indexes
     after = replace(a, seq=seq, view=view, services=services, owed=owed, timers=timers)
     return mailbox.purge(after)
 

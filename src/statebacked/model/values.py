@@ -234,6 +234,9 @@ class Unlink(Struct, frozen=True, gc=False):
 Outgoing = SendTo | Spawn | Unlink
 
 
+Indexed = tuple[tuple[str, tuple[str, ...]], ...]  # each index of a version, with the values of an instance
+
+
 class Step(Struct, frozen=True, kw_only=True, gc=False):
     """All transitions that one envelope causes. With `changed` false no transition was selected and every
     other field is empty.
@@ -241,7 +244,8 @@ class Step(Struct, frozen=True, kw_only=True, gc=False):
     `event` replaces the envelope's in the history where the worker worded it. `context` None: its JSON
     equals that of the seq before. `public` is context.public, read only together with `context`.
     `starts` and `stops` are applied stops first. `outgoing`, in order, is for other instances. `output`: the
-    final data of a machine that is done. `has_effects`: the worker holds something to perform.
+    final data of a machine that is done. `indexes` None: they are those of the seq before, or the version has
+    none. `has_effects`: the worker holds something to perform.
     """
 
     changed: bool
@@ -258,7 +262,7 @@ class Step(Struct, frozen=True, kw_only=True, gc=False):
     stops: tuple[ServiceId, ...] = ()
     outgoing: tuple[Outgoing, ...] = ()
     output: Json | None = None
-    indexes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    indexes: Indexed | None = None
     has_effects: bool = False
 
 
@@ -374,8 +378,9 @@ class Commit(Struct, frozen=True, kw_only=True, gc=False):
     It applies only if the lease's epoch is `epoch`, the instance's seq is `base` (absent, with `birth`)
     and every row of `consumed` exists. With `head` None only the rows named here and `services` change;
     `services` are all runs that are recorded as running or owed an error after it. An instance that does not
-    exist yet may still reject the message that was to create it: `base` 0, no birth, no head. `parent`: the
-    child is linked again. `is_deletion`: nothing of the instance is left but the messages that it has sent.
+    exist yet may still reject the message that was to create it: `base` 0, no birth, no head. `indexes`: all
+    that the instance is found by from now on, None when that stays. `parent`: the child is linked again.
+    `is_deletion`: nothing of the instance is left but the messages that it has sent.
     """
 
     instance: InstanceId
@@ -390,6 +395,7 @@ class Commit(Struct, frozen=True, kw_only=True, gc=False):
     timers_removed: tuple[RowKey, ...] = ()
     messages: tuple[Message, ...] = ()
     rejected: Rejection | None = None
+    indexes: Indexed | None = None
     linked: tuple[Link, ...] = ()
     unlinked: tuple[ServiceRun, ...] = ()
     parent: Parent | None = None

@@ -111,7 +111,7 @@ class StepHead(msgspec.Struct, gc=False):
     stops: list[str] = []
     out: list[SendHead | SpawnHead | UnlinkHead] = []
     fin: bool = False
-    idx: list[tuple[str, list[str]]] = []
+    idx: list[tuple[str, list[str]]] | None = None
 
 
 class StepFrame(_FromWorker, tag="step"):
@@ -254,6 +254,8 @@ class _Boot(_FromHost, tag="boot"):
     spawns_max: int
     microsteps_max: int
     services_max: int
+    index_values_max: int
+    index_value_bytes_max: int
 
 
 class _Load(_FromHost, tag="load"):
@@ -353,6 +355,8 @@ def boot(*, authorize_ms: int) -> list[bytes]:
             spawns_max=limits.STEP_SPAWNS_MAX,
             microsteps_max=limits.STEP_MICROSTEPS_MAX,
             services_max=limits.INSTANCE_SERVICES_MAX,
+            index_values_max=limits.INSTANCE_INDEX_VALUES_MAX,
+            index_value_bytes_max=limits.INDEX_VALUE_BYTES_MAX,
         )
     )
 

@@ -53,8 +53,6 @@ from statebacked.runtime.protocol import (
 )
 
 JSON_DEPTH_MAX: Final = 128
-INDEX_VALUE_BYTES_MAX: Final = 1_024
-INDEX_VALUES_MAX: Final = 100
 DELAY_MS_MAX: Final = 8_640_000_000_000_000  # the last instant that a JavaScript Date can name
 
 
@@ -187,7 +185,7 @@ def _step(head: StepHead, rest: Iterator[Json], indexes: Collection[str]) -> Ste
         stops=tuple([ServiceId(id) for id in stops]) if stops else (),
         outgoing=tuple([_outgoing(item, rest) for item in out]) if out else (),
         output=check_json(next(rest)) if head.fin else None,
-        indexes=tuple([(name, tuple(values)) for name, values in idx]) if idx else (),
+        indexes=None if idx is None else tuple([(name, tuple(values)) for name, values in idx]),
         has_effects=head.effects,
     )
 
@@ -238,13 +236,18 @@ def _check_counts(head: StepHead, indexes: Collection[str]) -> None:
     # One step may stop every service and start as many again.
     if max(len(head.starts), len(head.stops)) > limits.INSTANCE_SERVICES_MAX:
         raise ProtocolError("a step with too many services")
-    for name, values in head.idx:
+    if head.idx is not None:
+        _check_indexes(head.idx, indexes)
+
+
+def _check_indexes(idx: list[tuple[str, list[str]]], indexes: Collection[str]) -> None:
+    for name, values in idx:
         if name not in indexes:
             raise ProtocolError("a value for an index that is not declared")
-        if any(len(value.encode()) > INDEX_VALUE_BYTES_MAX for value in values):
-            raise ProtocolError(f"an index value of more than {INDEX_VALUE_BYTES_MAX} bytes")
-    if sum(len(values) for _, values in head.idx) > INDEX_VALUES_MAX:
-        raise ProtocolError(f"more than {INDEX_VALUES_MAX} index values")
+        if any(len(value.encode()) > limits.INDEX_VALUE_BYTES_MAX for value in values):
+            raise ProtocolError(f"an index value of more than {limits.INDEX_VALUE_BYTES_MAX} bytes")
+    if sum(len(values) for _, values in idx) > limits.INSTANCE_INDEX_VALUES_MAX:
+        raise ProtocolError(f"more than {limits.INSTANCE_INDEX_VALUES_MAX} index values")
 
 
 # --- events that machine code sent ---------------------------------------------------------------

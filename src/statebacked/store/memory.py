@@ -9,8 +9,9 @@ record are the rows of its instance that are not dead letters, in the order of s
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal, TypeVar
 
 from statebacked.model.ids import (
@@ -26,6 +27,7 @@ from statebacked.model.ids import (
     ServiceRun,
     VersionId,
 )
+from statebacked.model.indexes import IndexedState, IndexKey, IndexRow, Order, Range
 from statebacked.model.machine import InstanceSummary
 from statebacked.model.values import (
     Cause,
@@ -44,6 +46,7 @@ from statebacked.model.values import (
 )
 from statebacked.ports import StoreFailed
 from statebacked.store.memory_catalogue import MemoryCatalogue
+from statebacked.store.memory_indexes import MemoryIndexes
 from statebacked.store.public_context import public_context
 
 
@@ -99,6 +102,7 @@ class MemoryInstances:
         self.names: dict[InstanceKey, InstanceRow] = {}
         self.timers: dict[tuple[InstanceId, RowKey], TimerRow] = {}
         self.messages: dict[tuple[InstanceId, RowKey], MessageRow] = {}
+        self.indexes = MemoryIndexes()
 
     # --- writing -------------------------------------------------------------------------------------
 
@@ -197,6 +201,8 @@ class MemoryInstances:
         for message in commit.messages:
             row = MessageRow(instance=instance, message=message, fire_at=Instant(0))
             self.messages[instance, message.key] = row
+        if commit.indexes is not None:
+            self.indexes.write(instance, self.instances[instance].key, commit.indexes)
         if commit.rejected is not None:
             self._reject(
                 self._rows(commit.rejected.cause)[instance, commit.rejected.cause.key], commit.rejected
@@ -282,7 +288,7 @@ def _pending(timer: Timer) -> PendingTimer:
 
 
 class MemoryStore(MemoryCatalogue):
-    """Implements ports.Store and ports.Catalogue. `instances` may be read and written directly."""
+    """Implements ports.Store, ports.Indexes and ports.Catalogue. `instances` may be used directly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -324,6 +330,23 @@ class MemoryStore(MemoryCatalogue):
             if (key.org, key.machine) == (org, machine) and key.name > after
         ]
         return [self._summary(row) for row in rows[:limit]]
+
+    async def find_indexed(
+        self, index: IndexKey, ranges: Sequence[Range], *, order: Order, limit: int
+    ) -> list[IndexRow]:
+        return [row for _, row in islice(self.instances.indexes.find(index, ranges, order), limit)]
+
+    async def find_indexed_states(
+        self, index: IndexKey, ranges: Sequence[Range], *, order: Order, limit: int, bytes_max: int
+    ) -> list[IndexedState]:
+        found: list[IndexedState] = []
+        for instance, row in islice(self.instances.indexes.find(index, ranges, order), limit):
+            of = self.instances.instances[instance]
+            bytes_max -= len(of.head.snapshot) + len(of.context)
+            if found and bytes_max < 0:
+                break
+            found.append(IndexedState(row, of.version, of.head.view.seq, of.head.snapshot, of.context))
+        return found
 
     async def list_transitions(self, key: InstanceKey, *, after: Seq, limit: int) -> list[Transition]:
         return self.instances.list_transitions(key, after=after, limit=limit)

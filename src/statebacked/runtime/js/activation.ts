@@ -6,15 +6,17 @@
 // drops it. Services are the reason why a state is put back in place and not loaded anew: they go on.
 
 import type { Adapter, Instance, Outlet } from "./adapter.ts";
+import type { Indexed } from "./selectors.ts";
 
 const { parse } = JSON;
 
-/** A state as JSON. */
+/** A state as JSON. `indexes`: what its context gives the indexes; null when there are none, or nobody has looked. */
 export interface Texts {
   readonly seq: number;
   readonly value: string;
   readonly snapshot: string;
   readonly context: string;
+  readonly indexes: Indexed | null;
 }
 
 export type Run = readonly [id: string, seq: number];
@@ -76,7 +78,8 @@ export class Activation {
   /** Resume a durable state from the store. */
   restore(seq: number, snapshot: string, context: string): void {
     this.instance.restore(parse(snapshot), parse(context));
-    this.durable = { seq, value: JSON.stringify(this.instance.current()?.value), snapshot, context };
+    const value = JSON.stringify(this.instance.current()?.value);
+    this.durable = { seq, value, snapshot, context, indexes: null };
   }
 
   /** Stand on the state `seq`, if it is here. */

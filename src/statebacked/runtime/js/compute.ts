@@ -7,7 +7,7 @@ import { ask, type WriteRequest } from "./authorize.ts";
 import type { Compute, Item, Refusal, StepHeader } from "./frames.ts";
 import { eventText, hasType, jsonText, messageOf } from "./json.ts";
 import { utf8Length } from "./protocol.ts";
-import { select } from "./selectors.ts";
+import { type Indexed, isSame, selectAll } from "./selectors.ts";
 import type { Services } from "./worker.ts";
 
 const { parse } = JSON;
@@ -179,6 +179,7 @@ export class Job {
     const texts = this.#textsOf(computed);
     const base = this.on.durable;
     const hasContext = texts.context !== this.#texts?.context || texts.context !== base?.context;
+    const isIndexedAnew = texts.indexes !== null && !isSame(texts.indexes, this.#texts?.indexes ?? null);
     const shown = publicOf(computed.context);
     const step: StepHeader = {
       changed: true,
@@ -191,9 +192,7 @@ export class Job {
       sends: computed.sends.length,
       starts: computed.starts,
       stops: computed.stops,
-      idx: this.worker.program.selectors.map((
-        selector,
-      ) => [selector.index, select(selector, computed.context)]),
+      ...(isIndexedAnew ? { idx: texts.indexes! } : {}),
     };
     const sections: string[] = [];
     if (step.ev) sections.push(eventText(value));
@@ -205,11 +204,11 @@ export class Job {
     this.#checkSize(sections);
     this.#steps.push(step);
     this.#sections.push(...sections);
-    const isSame = texts.context === this.#texts?.context;
+    const isContextSame = texts.context === this.#texts?.context;
     this.#texts = texts;
     this.#last = computed;
     this.#isInPlace = false;
-    return isSame;
+    return isContextSame;
   }
 
   #checkSize(sections: readonly string[]): void {
@@ -234,7 +233,15 @@ export class Job {
       value: jsonText(computed.value),
       snapshot: jsonText(computed.snapshot),
       context,
+      indexes: this.#indexesOf(computed.context, context),
     };
+  }
+
+  /** A context whose JSON stays leaves the indexes as they were. */
+  #indexesOf(context: unknown, text: string): Indexed | null {
+    const { program, limits } = this.worker;
+    if (program.selectors.length === 0) return null;
+    return text === this.#texts?.context ? this.#texts.indexes : selectAll(program.selectors, context, limits);
   }
 
   #answer(): void {

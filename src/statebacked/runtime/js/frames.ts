@@ -1,6 +1,7 @@
 // The frames of protocol version 1 as types: what the host sends, what the worker answers.
 
 import type { Run, Sent } from "./activation.ts";
+import type { Indexed } from "./selectors.ts";
 
 export const PROTOCOL = 1;
 export const STEP_BYTES_MAX = 4_000_000;
@@ -14,6 +15,8 @@ export interface Limits {
   readonly sends_max: number;
   readonly microsteps_max: number;
   readonly services_max: number;
+  readonly index_values_max: number;
+  readonly index_value_bytes_max: number;
 }
 
 export type Source = "client" | "timer" | "self" | "service";
@@ -75,7 +78,7 @@ export type StepHeader = { readonly changed: false } | {
   readonly sends: number;
   readonly starts: readonly string[];
   readonly stops: readonly string[];
-  readonly idx: readonly (readonly [index: string, values: readonly string[]])[];
+  readonly idx?: Indexed;
 };
 
 export type WorkerHeader =

@@ -1,15 +1,27 @@
 // Index selectors: JSONPath (RFC 9535) of names, positions and wildcards, from the context to strings.
+// The host has judged a path before it comes here, by the same rules.
 
-const VALUE_CHARACTERS_MAX = 1_024 / 4; // in any script at most 1 KB
-const VALUES_MAX = 100;
+import { utf8Length } from "./protocol.ts";
+
+const { parse, stringify } = JSON;
+
 const STEP =
-  /\.([A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)|\[\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|(-?\d+))\s*\]|\.\*|\[\s*\*\s*\]/y;
+  /\.([A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)|\[\s*(?:'((?:[^'\\]|\\['\\])*)'|"((?:[^"\\]|\\["\\])*)"|(-?\d{1,9}))\s*\]|\.\*|\[\s*\*\s*\]/y;
 
 type Step = string | number | null; // null: every part
 
 export interface Selector {
   readonly index: string;
   readonly steps: readonly Step[];
+}
+
+/** Every index of a version, with the values that one context gives it. */
+export type Indexed = readonly (readonly [index: string, values: readonly string[]])[];
+
+/** What one instance may be found by. */
+export interface IndexLimits {
+  readonly index_values_max: number;
+  readonly index_value_bytes_max: number;
 }
 
 /** Throws an Error that names the path when it is none of ours. */
@@ -34,22 +46,42 @@ export function compile(index: string, path: string): Selector {
   return { index, steps };
 }
 
-/** The strings that a selector finds, an array of strings counting as its members. Throws beyond the limits. */
+/** What every selector finds. Throws beyond the limits. */
+export function selectAll(selectors: readonly Selector[], context: unknown, limits: IndexLimits): Indexed {
+  const indexed = selectors.map((selector) => [selector.index, select(selector, context)] as const);
+  const bytesMax = limits.index_value_bytes_max;
+  let count = 0;
+  for (const [index, values] of indexed) {
+    count += values.length;
+    if (values.some((value) => 3 * value.length > bytesMax && utf8Length(value) > bytesMax)) {
+      throw new Error(`index "${index}" has a value longer than ${bytesMax} bytes`);
+    }
+  }
+  if (count > limits.index_values_max) {
+    throw new Error(`the indexes have ${count} values; an instance may have ${limits.index_values_max}`);
+  }
+  return indexed;
+}
+
+/** Whether the values are the same, in the same order. */
+export function isSame(one: Indexed, other: Indexed | null): boolean {
+  return other !== null && one.length === other.length && one.every(([index, values], n) => {
+    const [otherIndex, others] = other[n]!;
+    return index === otherIndex && values.length === others.length && values.every((value, m) => value === others[m]);
+  });
+}
+
+/** The strings that a selector finds, each once, an array of strings counting as its members. */
 export function select(selector: Selector, context: unknown): string[] {
   const found = walk(selector.steps, 0, context).flatMap((node) =>
     Array.isArray(node) ? node as unknown[] : [node]
   );
-  const values = found.filter((node) => typeof node === "string");
-  if (values.length > VALUES_MAX) {
-    throw new Error(`index "${selector.index}" has more than ${VALUES_MAX} values`);
-  }
-  if (values.some((value) => value.length > VALUE_CHARACTERS_MAX)) {
-    throw new Error(`index "${selector.index}" has a value longer than ${VALUE_CHARACTERS_MAX} characters`);
-  }
-  return values.map((value) => value.toWellFormed());
+  const values = found.map(asJson).filter((node) => typeof node === "string");
+  return [...new Set(values.map((value) => value.toWellFormed()))];
 }
 
-function walk(steps: readonly Step[], depth: number, node: unknown): unknown[] {
+function walk(steps: readonly Step[], depth: number, part: unknown): unknown[] {
+  const node = asJson(part);
   if (depth === steps.length) return [node];
   if (typeof node !== "object" || node === null) return [];
   const step = steps[depth]!;
@@ -58,4 +90,11 @@ function walk(steps: readonly Step[], depth: number, node: unknown): unknown[] {
   return Object.hasOwn(node, step) && !Array.isArray(node)
     ? walk(steps, depth + 1, (node as Record<string, unknown>)[step])
     : [];
+}
+
+/** What is stored in place of a live value (a Date is a string there): an instance is found by what is stored. */
+function asJson(node: unknown): unknown {
+  if (typeof node !== "object" || node === null || !("toJSON" in node)) return node;
+  const text = stringify(node) as string | undefined;
+  return text === undefined ? undefined : parse(text);
 }

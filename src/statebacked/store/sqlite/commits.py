@@ -17,6 +17,7 @@ import msgspec
 
 from statebacked.model.ids import RowKey
 from statebacked.model.values import Cause, Commit, Head, Outcome, Rejection
+from statebacked.store.sqlite.indexes import write_indexes
 from statebacked.store.sqlite.queries import load_queries
 
 _TransitionRow = tuple[object, ...]
@@ -79,6 +80,8 @@ class CommitWriter:
             self._write_rows(cursor, commit)
         if commit.rejected is not None:
             self._reject(cursor, commit, commit.rejected)
+        if commit.indexes is not None:
+            write_indexes(cursor, commit.instance, commit.indexes)
         return Outcome.COMMITTED
 
     def _update(self, cursor: sqlite3.Cursor, commit: Commit) -> Outcome:

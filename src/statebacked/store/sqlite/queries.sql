@@ -75,6 +75,16 @@ UPDATE timers SET attempts = ?, dead_at = ?, reason = ? WHERE instance = ? AND k
 -- name: bury_message
 UPDATE messages SET attempts = ?, dead_at = ?, reason = ? WHERE instance = ? AND key = ?;
 
+-- name: index_rows_of
+SELECT index_name, value FROM index_rows WHERE instance = ?;
+
+-- name: delete_index_row
+DELETE FROM index_rows WHERE instance = ? AND index_name = ? AND value = ?;
+
+-- name: insert_index_row
+INSERT INTO index_rows (org, machine, index_name, value, name, instance)
+SELECT org, machine, ?, ?, name, id FROM instances WHERE id = ?;
+
 -- Leases -------------------------------------------------------------------------------------------
 
 -- name: acquire_leases
@@ -133,6 +143,38 @@ FROM transitions AS t
 JOIN instances AS i ON i.id = t.instance
 WHERE i.org = ? AND i.machine = ? AND i.name = ? AND t.seq > ?
 ORDER BY t.seq
+LIMIT ?;
+
+-- Indexes: the rows between two places, in the order of (value, name) -----------------------------------
+
+-- name: find_indexed_asc
+SELECT value, name
+FROM index_rows
+WHERE org = ? AND machine = ? AND index_name = ? AND (value, name) > (?, ?) AND (value, name) < (?, ?)
+ORDER BY value, name
+LIMIT ?;
+
+-- name: find_indexed_desc
+SELECT value, name
+FROM index_rows
+WHERE org = ? AND machine = ? AND index_name = ? AND (value, name) > (?, ?) AND (value, name) < (?, ?)
+ORDER BY value DESC, name DESC
+LIMIT ?;
+
+-- name: find_indexed_states_asc
+SELECT r.value, r.name, i.version, i.seq, i.snapshot, i.context
+FROM index_rows AS r
+JOIN instances AS i ON i.id = r.instance
+WHERE r.org = ? AND r.machine = ? AND r.index_name = ? AND (r.value, r.name) > (?, ?) AND (r.value, r.name) < (?, ?)
+ORDER BY r.value, r.name
+LIMIT ?;
+
+-- name: find_indexed_states_desc
+SELECT r.value, r.name, i.version, i.seq, i.snapshot, i.context
+FROM index_rows AS r
+JOIN instances AS i ON i.id = r.instance
+WHERE r.org = ? AND r.machine = ? AND r.index_name = ? AND (r.value, r.name) > (?, ?) AND (r.value, r.name) < (?, ?)
+ORDER BY r.value DESC, r.name DESC
 LIMIT ?;
 
 -- The catalogue: orgs, users, sessions, keys ----------------------------------------------------------

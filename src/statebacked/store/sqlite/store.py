@@ -50,14 +50,15 @@ from statebacked.store.public_context import public_context
 from statebacked.store.sqlite import database
 from statebacked.store.sqlite.catalogue import SqliteCatalogue
 from statebacked.store.sqlite.commits import CommitWriter
+from statebacked.store.sqlite.indexes import SqliteIndexes
 from statebacked.store.sqlite.readers import Readers, Row
 from statebacked.store.sqlite.writer import Writer
 
 _services = msgspec.json.Decoder(tuple[ServiceRun, ...])
 
 
-class SqliteStore(SqliteCatalogue):
-    """Implements ports.Store and ports.Catalogue on a file."""
+class SqliteStore(SqliteCatalogue, SqliteIndexes):
+    """Implements ports.Store, ports.Indexes and ports.Catalogue on a file."""
 
     @classmethod
     async def open(cls, file: Path, *, connect: database.Connect = database.connect) -> Self:
