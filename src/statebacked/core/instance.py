@@ -26,7 +26,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from statebacked.core import bounds, mailbox, retry, steps
+from statebacked.core import bounds, mailbox, rejections, steps
 from statebacked.core.phases import (
     SETTLED,
     Activation,
@@ -59,7 +59,6 @@ from statebacked.model.ids import (
     Epoch,
     InstanceId,
     InstanceKey,
-    Instant,
     Monotonic,
     Seq,
     VersionId,
@@ -67,19 +66,15 @@ from statebacked.model.ids import (
 from statebacked.model.values import (
     Chattered,
     Commit,
-    DueTimer,
     Envelope,
-    External,
     Initialize,
     InstanceRecord,
     Internal,
     Now,
-    PendingTimer,
     Performed,
     Refused,
     ServiceFailed,
     Stepped,
-    Timer,
     WorkerLost,
 )
 
@@ -184,7 +179,9 @@ def _stepped(
     if draft.head is not None:
         out.append(Publish(draft.head.view))
     if draft.timers_set:
-        out.append(Arm(tuple(_due(a, timer, timer.due, 0) for timer in draft.timers_set.values())))
+        out.append(
+            Arm(tuple(rejections.due_timer(a, timer, timer.due, 0) for timer in draft.timers_set.values()))
+        )
     return after, None if draft.is_empty() else draft.commit(a, after, now)
 
 
@@ -212,81 +209,7 @@ def _refused(
         return a, None
     envelope, left = phase.envelopes[0], phase.envelopes[1:]
     back = replace(a, phase=phase.before, mailbox=(*left, *a.mailbox))
-    return _reject(back, envelope, signal.code, signal.message, now, policy, out)
-
-
-def _reject(
-    a: Activation,
-    envelope: Envelope,
-    code: str,
-    message: str,
-    now: Now,
-    policy: Policy,
-    out: list[Command],
-) -> tuple[Activation, Commit | None]:
-    """The envelope never happened. Who is told, and what is kept, depends on where it came from."""
-    if envelope.wants_reply:
-        out.append(ReplyRefused(envelope.id, code, message))
-        return a, None
-    if envelope.cause is not None:
-        return _reject_row(a, envelope, code, message, now, policy, out)
-    out.append(Complain(envelope, code, message))
-    if envelope.service is None or not envelope.ends_service:
-        return a, None
-    return _reject_ending(a, envelope, code, message)
-
-
-def _reject_row(
-    a: Activation,
-    envelope: Envelope,
-    code: str,
-    message: str,
-    now: Now,
-    policy: Policy,
-    out: list[Command],
-) -> tuple[Activation, Commit | None]:
-    assert envelope.cause is not None
-    attempts = envelope.attempts + 1
-    rejection = retry.reject(envelope.cause, attempts, f"{code}: {message}", now, policy)
-    out.append(Complain(envelope, code, message))
-    if rejection.retry_at is None:
-        a = mailbox.without_row(a, rejection.cause)
-    else:
-        a = _retry_timer(a, envelope, attempts, rejection.retry_at, out)
-    return a, replace(_row_commit(a), rejected=rejection)
-
-
-def _retry_timer(
-    a: Activation, envelope: Envelope, attempts: int, retry_at: Instant, out: list[Command]
-) -> Activation:
-    assert envelope.cause is not None
-    assert isinstance(envelope.payload, External)
-    n = next(n for n, timer in enumerate(a.timers) if timer.key == envelope.cause.key)
-    key, send_id, due, _ = a.timers[n]
-    timer = Timer(key=key, send_id=send_id, due=due, event=envelope.payload.event)
-    out.append(Arm((_due(a, timer, retry_at, attempts),)))
-    return replace(a, timers=(*a.timers[:n], PendingTimer(key, send_id, due, attempts), *a.timers[n + 1 :]))
-
-
-def _due(a: Activation, timer: Timer, fire_at: Instant, attempts: int) -> DueTimer:
-    return DueTimer(instance=a.instance, key=a.key, timer=timer, fire_at=fire_at, attempts=attempts)
-
-
-def _reject_ending(
-    a: Activation, envelope: Envelope, code: str, message: str
-) -> tuple[Activation, Commit | None]:
-    """A result that the machine refuses becomes that service's error event; a refused error event is over."""
-    run = envelope.service
-    assert run is not None
-    a = mailbox.purge(replace(a, services=tuple(s for s in a.services if s != run)))
-    if isinstance(envelope.payload, ServiceFailed):
-        return a, _row_commit(a)
-    return replace(a, owed=(mailbox.failed_service(run, code, message), *a.owed)), None
-
-
-def _row_commit(a: Activation) -> Commit:
-    """A commit that changes no state: rows and recorded services only."""
-    return Commit(instance=a.instance, epoch=a.epoch, base=a.seq, services=steps.recorded_services(a))
+    return rejections.reject(back, envelope, signal.code, signal.message, now, policy, out)
 
 
 def _worker_lost(
@@ -303,7 +226,7 @@ def _worker_lost(
     if signal.guilty or first.losses + 1 >= policy.losses_max:
         a = replace(a, mailbox=(*left, *a.mailbox))
         reason = "computing this event ended the worker: it ran too long, or took too much memory"
-        return _reject(a, first, "machine-fault", reason, now, policy, out)
+        return rejections.reject(a, first, "machine-fault", reason, now, policy, out)
     again = replace(first, losses=first.losses + 1)
     if isinstance(first.payload, ServiceFailed):
         return replace(a, owed=(again, *a.owed)), None
@@ -329,7 +252,7 @@ def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[
             if isinstance(first.payload, Internal):  # gone with the copy; its service is owed an error
                 out.append(Complain(first, "machine-timeout", reason))
                 return back, None
-            return _reject(back, first, "machine-timeout", reason, now, policy, out)
+            return rejections.reject(back, first, "machine-timeout", reason, now, policy, out)
         case Performing() if now.mono >= phase.perform_by:
             return _abandon_copy(a, out), None
         case Stepping() | Settling():
