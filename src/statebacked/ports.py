@@ -123,8 +123,8 @@ class Outbox(Protocol):
         `after`. Kind `self`, dead letters and messages to paused instances are left out; a dead letter lets
         later ones go."""
 
-    async def next_messages(self, due: DueMessage, limit: int) -> list[DueMessage]:
-        """Those of the same owner and recipient that come after it, dead letters left out, by `row`."""
+    async def next_messages(self, owner: InstanceId, to: InstanceKey, limit: int) -> list[DueMessage]:
+        """What waits from one sender to one recipient, dead letters left out, in the order of sending."""
 
     async def last_ts(self, key: InstanceKey) -> Instant:
         """The ts that the last life of that name had when it was deleted; 0 when there was none."""
@@ -165,6 +165,10 @@ class Answers(Protocol):
 
     async def sweep_answers(self, before: Instant) -> None:
         """Forget those of requests that came before."""
+
+
+class InstanceStore(Store, Outbox, DeadLetters, Answers, Protocol):
+    """All that a store of instances does."""
 
 
 # --- the catalogue -------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from statebacked.core.phases import (
 from statebacked.model.ids import RowKey, SendId, Seq, ServiceId, ServiceRun
 from statebacked.model.values import (
     CancelTimer,
+    Cause,
     Chattered,
     Commit,
     Json,
@@ -108,7 +109,7 @@ class _Story:
             case "drain":
                 return phases.Drain()
             case "gone":
-                return phases.CauseGone()
+                return phases.CauseGone(tuple(_cause(part) for part in rest))
             case _:
                 raise ValueError(word)
 
@@ -181,6 +182,12 @@ def _commit(commit: Commit) -> str:
     return "  commit: " + ", ".join(parts)
 
 
+def _cause(text: str) -> Cause:
+    table, key = text.split(":")
+    assert table in ("timer", "message")
+    return Cause(table, RowKey(key))  # type: ignore[arg-type]
+
+
 def _command(command: Command) -> str:
     match command:
         case phases.Compute(number, seq, envelopes):
@@ -204,7 +211,21 @@ def _command(command: Command) -> str:
         case phases.Complain(envelope, code):
             return f"complain about {envelope.id}: {code}"
         case _:
-            assert_never(command)
+            return _command_for_others(command)
+
+
+def _command_for_others(command: Command) -> str:
+    match command:
+        case phases.Post(messages):
+            return "post " + " ".join(f"{m.kind} {m.key}" for m in messages)
+        case phases.Delivered(causes):
+            return "delivered " + " ".join(f"{cause.owner} {cause.key}" for cause in causes)
+        case phases.Redeliver(cause, attempts, at):
+            return f"redeliver {cause.owner} {cause.key} at {_ms(at)} after {attempts}"
+        case phases.Rescan() | phases.Gone() | phases.GoOn():
+            return {"Rescan": "rescan", "Gone": "gone", "GoOn": "go on"}[type(command).__name__]
+        case _:
+            raise AssertionError(command)
 
 
 def _state(a: Activation) -> str:

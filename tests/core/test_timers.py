@@ -153,7 +153,7 @@ def test_a_consumed_message_takes_no_timer_of_the_same_key_along() -> None:
 def test_a_row_that_is_gone_ends_without_an_attempt() -> None:
     a = given.loaded(timers=(given.pending("1.0"), given.pending("1.1")))
     a = given.after(a, given.timer("1.0"), given.client())
-    decision = given.deciding(a, CauseGone())
+    decision = given.deciding(a, CauseGone((Cause("timer", RowKey("1.0")),)))
     assert decision.commit is None
     assert given.names(decision) == ["Close", "Compute"]
     assert decision.activation.timers == (given.pending("1.1"),)

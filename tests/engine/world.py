@@ -112,7 +112,9 @@ def count_of(view: StateView) -> int:
 
 
 @asynccontextmanager
-async def world(store: FaultyStore | None = None, clock: HandClock | None = None) -> AsyncIterator[World]:
+async def world(
+    store: FaultyStore | None = None, clock: HandClock | None = None, policy: Policy | None = None
+) -> AsyncIterator[World]:
     """A started engine; a `store` that has been used before is taken over."""
     clock = clock or HandClock()
     if store is None:
@@ -125,7 +127,7 @@ async def world(store: FaultyStore | None = None, clock: HandClock | None = None
         machines=machines,
         clock=clock,
         ids=CountingIds(),
-        policy=Policy(),
+        policy=policy or Policy(),
         epoch=await store.acquire("test"),
     )
     await engine.start()

@@ -183,7 +183,7 @@ class Loaded:
 
     # --- commands ------------------------------------------------------------------------------------
 
-    def _execute(self, command: phases.Command) -> None:  # noqa: C901 - one case for each command
+    def _execute(self, command: phases.Command) -> None:  # noqa: C901, PLR0912 - one case for each command
         self.s.trace("command", self.number, command)
         self._catch_up()
         if self.s.rng.random() < self.s.faults.execute_fails:
@@ -213,8 +213,12 @@ class Loaded:
             case phases.Arm(timers):
                 self._armed.update((due.timer.key, due) for due in timers)
                 self.node.arm(timers)
+            case phases.GoOn():
+                self.signal(phases.Tick())
             case phases.Publish() | phases.Complain():
                 pass
+            case _:
+                raise AssertionError("the simulated machine has no family yet")
 
     def _judge(self, command: phases.Command) -> None:
         w, life, now = self.watch, self.life(), self._decided_at
@@ -242,6 +246,8 @@ class Loaded:
                     watch.arms(w, life, due)
             case phases.Complain(envelope):
                 watch.complains(w, envelope)
+            case _:
+                pass
 
     def _has_flooded(self, services: tuple[object, ...]) -> bool:
         """A service that is stopped for what it said is owed that reason."""

@@ -157,7 +157,8 @@ def test_every_statement_is_used_and_every_used_statement_exists() -> None:
     used = set(re.findall(r'_(?:sql\[|write\(|delete\w*\()"(\w+)"', code)) | set(
         re.findall(r'"(\w+_\w+)"', code)
     )
-    used |= {f"{verb}_{table}" for verb in ("bury", "retry") for table in ("timer", "message")}
+    verbs = ("bury", "retry", "redrive", "discard")
+    used |= {f"{verb}_{table}" for verb in verbs for table in ("timer", "message")}
     assert set(load_queries()) <= used
     assert set(re.findall(r'_sql\["(\w+)"\]', code)) <= set(load_queries())
 

@@ -26,7 +26,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from statebacked.core import bounds, mailbox, rejections, steps
+from statebacked.core import bookkeeping, bounds, fairness, mailbox, rejections, steps
 from statebacked.core.phases import (
     SETTLED,
     Activation,
@@ -38,10 +38,15 @@ from statebacked.core.phases import (
     Compute,
     Decision,
     Deliver,
+    Delivered,
+    Departed,
     Drain,
+    GoOn,
     Perform,
     Performing,
+    Post,
     Publish,
+    Redriven,
     Reply,
     ReplyRefused,
     Settled,
@@ -55,15 +60,18 @@ from statebacked.core.phases import (
 )
 from statebacked.core.policy import Policy
 from statebacked.model.ids import (
+    NEVER,
     ActivationNumber,
     Epoch,
     InstanceId,
     InstanceKey,
+    Instant,
     Monotonic,
     Seq,
     VersionId,
 )
 from statebacked.model.values import (
+    Cause,
     Chattered,
     Commit,
     Envelope,
@@ -71,6 +79,7 @@ from statebacked.model.values import (
     InstanceRecord,
     Internal,
     Now,
+    Pause,
     Performed,
     Refused,
     ServiceFailed,
@@ -99,15 +108,33 @@ def activate(record: InstanceRecord, number: ActivationNumber, epoch: Epoch) -> 
         owed=tuple(mailbox.failed_service(run, *LOST) for run in record.services),
         timers=record.timers,
         mailbox=tuple(mailbox.own_message(m) for m in record.messages),
+        status=record.status,
+        desired=record.desired,
+        parent=record.parent,
+        links=record.links,
+        undelivered=record.undelivered,
     )
 
 
 def conceive(
-    instance: InstanceId, key: InstanceKey, version: VersionId, number: ActivationNumber, epoch: Epoch
+    instance: InstanceId,
+    key: InstanceKey,
+    version: VersionId,
+    number: ActivationNumber,
+    epoch: Epoch,
+    ts_floor: Instant = NEVER,
 ) -> Activation:
-    """An instance that does not exist yet: only an Initialize envelope can change that."""
+    """An instance that does not exist yet: only an Initialize envelope can change that. `ts_floor` is the
+    last ts of an earlier life of the name."""
     return Activation(
-        instance=instance, key=key, number=number, epoch=epoch, version=version, seq=Seq(0), view=None
+        instance=instance,
+        key=key,
+        number=number,
+        epoch=epoch,
+        version=version,
+        seq=Seq(0),
+        view=None,
+        ts_floor=ts_floor,
     )
 
 
@@ -130,16 +157,21 @@ def decide(a: Activation, signal: Signal, now: Now, policy: Policy) -> Decision:
             after, commit = _refused(a, signal, now, policy, out)
         case WorkerLost():
             after, commit = _worker_lost(a, signal, now, policy, out)
-        case CauseGone():
-            after = _cause_gone(a, out)
+        case CauseGone(causes):
+            after = _cause_gone(a, causes, out)
         case Tick():
             after, commit = _tick(a, now, policy, out)
+        case Redriven():
+            after = mailbox.revive(a, signal, out)
+        case Departed(count):
+            after = replace(a, undelivered=max(0, a.undelivered - count))
         case Drain():
             after = replace(a, is_draining=True)
         case _:
             assert_never(signal)
-    after = _advance(after, now, policy, out)
-    return Decision(_set_alarm(after, out), commit, tuple(out))
+    may_keep = isinstance(signal, Tick) and commit is None and after.phase == a.phase
+    after, kept = _advance(after, may_keep, now, policy, out)
+    return Decision(_set_alarm(after, out), commit or kept, tuple(out))
 
 
 # --- one function per signal -----------------------------------------------------------------------
@@ -167,6 +199,9 @@ def _stepped(
         if len(computed) > 1:  # the first of a batch alone; the others are computed again
             return _stepped(a, Stepped(signal.number, signal.steps[:1]), now, policy, out)
         return _refused(a, Refused(signal.number, "too-many-effects", reason), now, policy, out)
+    if draft.family.messages:
+        out.append(Post(tuple(draft.family.messages)))
+    _tell_of_rows(phase.envelopes[: len(computed)], draft, out)
     own = tuple([mailbox.own_message(m) for m in draft.messages])
     if left:
         after = replace(after, mailbox=(*left, *after.mailbox))
@@ -183,6 +218,15 @@ def _stepped(
             Arm(tuple(rejections.due_timer(a, timer, timer.due, 0) for timer in draft.timers_set.values()))
         )
     return after, None if draft.is_empty() else draft.commit(a, after, now)
+
+
+def _tell_of_rows(envelopes: tuple[Envelope, ...], draft: steps.Draft, out: list[Command]) -> None:
+    foreign = tuple([cause for cause in draft.consumed if cause.owner is not None])
+    if foreign:
+        out.append(Delivered(foreign))
+    if draft.family.without_parent:
+        reason = "an event was sent to a parent, and there is none"
+        out.append(Complain(envelopes[-1], "not-found", reason))
 
 
 def _performed(a: Activation, signal: Performed, policy: Policy, out: list[Command]) -> Activation:
@@ -233,13 +277,17 @@ def _worker_lost(
     return replace(a, mailbox=(again, *left, *a.mailbox)), None
 
 
-def _cause_gone(a: Activation, out: list[Command]) -> Activation:
-    """The row was consumed before: the envelope ends without an attempt. The worker's copy is one step ahead
-    of the truth, so it is closed."""
-    assert isinstance(a.phase, Stepping), "only a step consumes rows"
-    (envelope,) = a.phase.envelopes
-    assert envelope.cause is not None, "only a step that consumes a row can find it gone"
-    return _abandon_copy(mailbox.without_row(a, envelope.cause), out)
+def _cause_gone(a: Activation, causes: tuple[Cause, ...], out: list[Command]) -> Activation:
+    """The row was consumed before: the envelope ends without an attempt. If it was a step's, the worker's
+    copy is one step ahead of the truth, so it is closed."""
+    foreign = tuple([cause for cause in causes if cause.owner is not None])
+    if foreign:
+        out.append(Delivered(foreign))
+    for cause in causes:
+        a = mailbox.without_row(a, cause)
+    if isinstance(a.phase, Stepping) and any(e.cause in causes for e in a.phase.envelopes):
+        return _abandon_copy(a, out)
+    return replace(a, mailbox=tuple(e for e in a.mailbox if e.cause not in causes))
 
 
 def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[Activation, Commit | None]:
@@ -265,8 +313,12 @@ def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[
 # --- what follows from where we are ----------------------------------------------------------------
 
 
-def _advance(a: Activation, now: Now, policy: Policy, out: list[Command]) -> Activation:
-    """Begin the next envelope if one may; otherwise settle, or keep settling."""
+def _advance(
+    a: Activation, may_keep: bool, now: Now, policy: Policy, out: list[Command]
+) -> tuple[Activation, Commit | None]:
+    """Begin the next envelope if one may; otherwise settle, or keep settling. What is kept here without a
+    worker takes a commit, so it waits for a decision that has none and that may be lost with it."""
+    kept: Commit | None = None
     if a.is_draining:
         a = _refuse_callers(a, out)
     while isinstance(a.phase, Settled | Settling):
@@ -279,10 +331,22 @@ def _advance(a: Activation, now: Now, policy: Policy, out: list[Command]) -> Act
                 continue
         taken = None if a.is_draining else mailbox.take(a, policy)
         if taken is None:
-            return a
+            return replace(a, throttled_until=None) if a.throttled_until is not None else a, kept
         envelopes, rest = taken
-        a = _begin(rest, envelopes, now, policy, out)
-    return a
+        if bookkeeping.is_kept_here(a, envelopes[0]):
+            if not may_keep:
+                out.append(GoOn())
+                return a, kept
+            if isinstance(envelopes[0].payload, Pause):
+                rest = _reach_deadline(rest, out)
+            may_keep = False
+            a, kept = bookkeeping.keep(rest, envelopes[0], now, policy, out)
+            continue
+        throttled = fairness.hold_back(a, envelopes[0], now, policy)
+        if throttled is not None:
+            return throttled, kept
+        a = _begin(fairness.spend(rest, envelopes[0], now, policy), envelopes, now, policy, out)
+    return a, kept
 
 
 def _begin(
@@ -356,12 +420,14 @@ def _answer_overdue(a: Activation, now: Now, out: list[Command]) -> Activation:
 def _set_alarm(a: Activation, out: list[Command]) -> Activation:
     match a.phase:
         case Settled():
-            return _wake(a, None, out)
+            return _wake(a, a.throttled_until, out)
         case Performing(perform_by=by):
             return _wake(a, by, out)
         case Stepping(compute_by=by) | Settling(settle_by=by):
             for caller in a.waiting:
                 by = min(by, caller.answer_by)
+            if a.throttled_until is not None:
+                by = min(by, a.throttled_until)
             return _wake(a, by, out)
         case _:
             assert_never(a.phase)

@@ -6,10 +6,12 @@ from msgspec.structs import replace
 
 from statebacked.core.phases import (
     Activation,
+    Arm,
     Command,
     Complain,
     Performing,
     Phase,
+    Redriven,
     ReplyRefused,
     Settling,
     Stepping,
@@ -17,7 +19,18 @@ from statebacked.core.phases import (
 )
 from statebacked.core.policy import Policy
 from statebacked.model.ids import ActivationNumber, EnvelopeId, ServiceRun
-from statebacked.model.values import Cause, Envelope, External, Internal, Message, Sent, ServiceFailed
+from statebacked.model.values import (
+    Cause,
+    Control,
+    Envelope,
+    External,
+    Forward,
+    Internal,
+    Message,
+    PendingTimer,
+    Sent,
+    ServiceFailed,
+)
 
 
 def is_inside(envelope: Envelope) -> bool:
@@ -66,8 +79,15 @@ def without_row(a: Activation, cause: Cause) -> Activation:
     return replace(a, timers=tuple(t for t in a.timers if t.key != cause.key))
 
 
+def is_control(envelope: Envelope) -> bool:
+    """About the instance, not for the machine."""
+    return isinstance(envelope.payload, Control)
+
+
 def accept(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
     """Put an arriving envelope at the end of the mailbox, unless it is stale, known or too much."""
+    if a.status == "paused" and not is_control(envelope):
+        return refuse_paused(a, envelope, out)
     if envelope.cause is None:
         return _accept_client(a, envelope, policy, out)
     return _accept_row(a, envelope, envelope.cause, policy)
@@ -78,6 +98,13 @@ def _accept_client(a: Activation, envelope: Envelope, policy: Policy, out: list[
         out.append(ReplyRefused(envelope.id, "mailbox-full", "too many events wait for this instance"))
         return a
     return replace(a, mailbox=(*a.mailbox, envelope))
+
+
+def refuse_paused(a: Activation, envelope: Envelope, out: list[Command]) -> Activation:
+    """Clients are told; rows are held in the store."""
+    if envelope.wants_reply:
+        out.append(ReplyRefused(envelope.id, "invalid-state", "the instance is paused"))
+    return a
 
 
 def _is_full(mailbox: Sequence[Envelope], envelope: Envelope, policy: Policy) -> bool:
@@ -98,6 +125,20 @@ def _accept_row(a: Activation, envelope: Envelope, cause: Cause, policy: Policy)
     if len(a.mailbox) >= policy.mailbox_max or any(e.id == envelope.id for e in (*known, *a.mailbox)):
         return a
     return replace(a, mailbox=(*a.mailbox, envelope))
+
+
+def revive(a: Activation, redriven: Redriven, out: list[Command]) -> Activation:
+    """A dead letter of its own lives again."""
+    row = redriven.row
+    if isinstance(row, Message):
+        envelope = own_message(row)
+        is_known = any(e.id == envelope.id for e in (*under_way(a.phase), *a.mailbox))
+        return a if is_known else replace(a, mailbox=(*a.mailbox, envelope))
+    out.append(Arm((row,)))
+    timer = row.timer
+    if any(t.key == timer.key for t in a.timers):
+        return a
+    return replace(a, timers=(*a.timers, PendingTimer(timer.key, timer.send_id, timer.due)))
 
 
 def accept_inside(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
@@ -174,7 +215,9 @@ def take(a: Activation, policy: Policy) -> tuple[tuple[Envelope, ...], Activatio
 
     Owed errors come first, but do not wake a settled instance: its next event does.
     """
-    if a.owed and (a.mailbox or isinstance(a.phase, Settling)):
+    if a.status == "paused":
+        return _take_control(a)
+    if a.owed and (isinstance(a.phase, Settling) or (a.mailbox and not _is_no_event(a.mailbox[0]))):
         return a.owed[:1], replace(a, owed=a.owed[1:])
     if not a.mailbox:
         return None
@@ -182,6 +225,19 @@ def take(a: Activation, policy: Policy) -> tuple[tuple[Envelope, ...], Activatio
     while count < limit and _is_plain(a.mailbox[0]) and _is_plain(a.mailbox[count]):
         count += 1
     return a.mailbox[:count], replace(a, mailbox=a.mailbox[count:])
+
+
+def _is_no_event(envelope: Envelope) -> bool:
+    """The machine does not hear of it."""
+    return isinstance(envelope.payload, Control | Forward)
+
+
+def _take_control(a: Activation) -> tuple[tuple[Envelope, ...], Activation] | None:
+    """A paused instance hears of nothing else; what it has sent itself waits."""
+    for n, envelope in enumerate(a.mailbox):
+        if is_control(envelope):
+            return (envelope,), replace(a, mailbox=(*a.mailbox[:n], *a.mailbox[n + 1 :]))
+    return None
 
 
 def _is_plain(envelope: Envelope) -> bool:
@@ -196,7 +252,7 @@ def purge(a: Activation) -> Activation:
 
 
 def _is_live(envelope: Envelope, a: Activation) -> bool:
-    if envelope.service is not None:
+    if envelope.service is not None and envelope.origin is None:
         return envelope.service in a.services
     if envelope.cause is not None and envelope.cause.table == "timer":
         return any(t.key == envelope.cause.key for t in a.timers)

@@ -5,22 +5,29 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from statebacked.model.ids import (
+    NEVER,
     ActivationNumber,
     EnvelopeId,
     Epoch,
     InstanceId,
     InstanceKey,
+    Instant,
     Monotonic,
     Seq,
     ServiceRun,
     VersionId,
 )
 from statebacked.model.values import (
+    Cause,
     Commit,
     DueTimer,
     Envelope,
+    Link,
+    Message,
+    Parent,
     PendingTimer,
     StateView,
+    Status,
     WorkerSignal,
 )
 
@@ -71,11 +78,21 @@ class Waiting(NamedTuple):
     answer_by: Monotonic
 
 
+class Allowance(NamedTuple):
+    """What is left, at `at`, of the steps that no client causes; in thousandths of a step."""
+
+    left: int
+    at: Monotonic
+
+
 class Activation(Struct, frozen=True, kw_only=True, gc=False):
     """An instance while its one owner has it loaded. With seq 0 (`view` None) it does not exist yet.
 
     `services` run now. `owed` holds the error envelopes of services that do not run any more, delivered
-    before the next event. `timers` in the order of setting. `alarm` is when the next tick is wanted.
+    before the next event. `timers` in the order of setting. `links` are its persistent children;
+    `undelivered` counts its messages to others that are on their way. `alarm` is when the next tick is
+    wanted. `ts_floor`: the last ts of an earlier life of the name. `throttled_until`: what waits may not
+    begin before.
     """
 
     instance: InstanceId
@@ -94,6 +111,14 @@ class Activation(Struct, frozen=True, kw_only=True, gc=False):
     computes: int = 0
     alarm: Monotonic | None = None
     is_draining: bool = False
+    status: Status = "running"
+    desired: VersionId | None = None
+    parent: Parent | None = None
+    links: tuple[Link, ...] = ()
+    undelivered: int = 0
+    ts_floor: Instant = NEVER
+    allowance: Allowance | None = None
+    throttled_until: Monotonic | None = None
 
 
 # --- signals: what an activation hears (and values.WorkerSignal) ----------------------------------
@@ -104,18 +129,33 @@ class Deliver(Struct, frozen=True, gc=False):
 
 
 class CauseGone(Struct, frozen=True, gc=False):
-    """The commit of the step under way lost: the row behind it was consumed before."""
+    """The last decision's commit lost, and nothing of that decision happened: a row behind it is gone, which
+    was consumed before or cancelled with its sender."""
+
+    causes: tuple[Cause, ...]
 
 
 class Tick(Struct, frozen=True, gc=False):
-    """Time has passed; at the latest at the alarm."""
+    """Time has passed (at the latest at the alarm), or this activation has asked to go on."""
+
+
+class Redriven(Struct, frozen=True, gc=False):
+    """A dead letter of this instance's own is alive again: a timer, or a message to itself."""
+
+    row: DueTimer | Message
+
+
+class Departed(Struct, frozen=True, gc=False):
+    """So many of its messages to others have been delivered or given up."""
+
+    count: int
 
 
 class Drain(Struct, frozen=True, gc=False):
     """The server goes down: begin nothing more, and settle now."""
 
 
-Signal = Deliver | WorkerSignal | CauseGone | Tick | Drain
+Signal = Deliver | WorkerSignal | CauseGone | Tick | Redriven | Departed | Drain
 
 
 # --- commands: what it asks the shell for, once its commit is durable ------------------------------
@@ -168,6 +208,38 @@ class Arm(Struct, frozen=True, gc=False):
     timers: tuple[DueTimer, ...]
 
 
+class Post(Struct, frozen=True, gc=False):
+    """These messages to other instances are durable now: have them delivered."""
+
+    messages: tuple[Message, ...]
+
+
+class Delivered(Struct, frozen=True, gc=False):
+    """These messages of other instances are done with; the next of the same senders may come."""
+
+    causes: tuple[Cause, ...]
+
+
+class Redeliver(Struct, frozen=True, gc=False):
+    """A message of another instance was refused: deliver it again at `at`."""
+
+    cause: Cause
+    attempts: int
+    at: Instant
+
+
+class Rescan(Struct, frozen=True, gc=False):
+    """Timers and messages were held, or turned away: look for what is due."""
+
+
+class Gone(Struct, frozen=True, gc=False):
+    """The instance was deleted: this activation is over."""
+
+
+class GoOn(Struct, frozen=True, gc=False):
+    """Something waits that takes a commit of its own: tick again."""
+
+
 class Complain(Struct, frozen=True, gc=False):
     """A line for the machine's log: nobody else hears of this refusal."""
 
@@ -176,7 +248,24 @@ class Complain(Struct, frozen=True, gc=False):
     message: str
 
 
-Command = Compute | Perform | Stop | Close | Reply | ReplyRefused | Publish | WakeAt | Arm | Complain
+Command = (
+    Compute
+    | Perform
+    | Stop
+    | Close
+    | Reply
+    | ReplyRefused
+    | Publish
+    | WakeAt
+    | Arm
+    | Post
+    | Delivered
+    | Redeliver
+    | Rescan
+    | Gone
+    | GoOn
+    | Complain
+)
 
 
 class Decision(Struct, frozen=True, gc=False):

@@ -1,19 +1,33 @@
 """What becomes of an envelope that was refused: it never happened. Who is told, and what is kept, depends on
 where it came from."""
 
+import msgspec
 from msgspec.structs import replace
 
 from statebacked.core import mailbox, retry, steps
-from statebacked.core.phases import Activation, Arm, Command, Complain, ReplyRefused
+from statebacked.core.phases import (
+    Activation,
+    Arm,
+    Command,
+    Complain,
+    Delivered,
+    Post,
+    Redeliver,
+    ReplyRefused,
+)
 from statebacked.core.policy import Policy
-from statebacked.model.ids import Instant
+from statebacked.model.ids import Instant, RowKey
 from statebacked.model.values import (
     Commit,
     DueTimer,
     Envelope,
     External,
+    Json,
+    Message,
     Now,
+    Parent,
     PendingTimer,
+    Rejection,
     ServiceFailed,
     Timer,
 )
@@ -53,10 +67,36 @@ def _reject_row(
     rejection = retry.reject(envelope.cause, attempts, f"{code}: {message}", now, policy)
     out.append(Complain(envelope, code, message))
     if rejection.retry_at is None:
-        a = mailbox.without_row(a, rejection.cause)
+        return _bury(a, envelope, rejection, out)
+    if rejection.cause.table == "message":
+        out.append(Redeliver(rejection.cause, attempts, rejection.retry_at))
     else:
         a = _retry_timer(a, envelope, attempts, rejection.retry_at, out)
     return a, replace(row_commit(a), rejected=rejection)
+
+
+def _bury(
+    a: Activation, envelope: Envelope, rejection: Rejection, out: list[Command]
+) -> tuple[Activation, Commit]:
+    """A dead letter. The parent of a child that could not be made is told in the same commit."""
+    a = mailbox.without_row(a, rejection.cause)
+    commit = replace(row_commit(a), rejected=rejection)
+    if rejection.cause.owner is not None:
+        out.append(Delivered((rejection.cause,)))
+    parent = envelope.origin.parent if envelope.origin is not None else None
+    if parent is not None:
+        key = RowKey(f"failed.{rejection.cause.key}.{rejection.at}")
+        code, _, reason = rejection.reason.partition(": ")
+        messages = (failure(parent, key, code, reason),)
+        out.append(Post(messages))
+        commit = replace(commit, messages=messages)
+    return a, commit
+
+
+def failure(parent: Parent, key: RowKey, code: str, message: str) -> Message:
+    """What tells a parent that its child could not be made, or is gone."""
+    told = Json(msgspec.json.encode({"code": code, "message": message}))
+    return Message(key=key, kind="failed", event=told, link=parent.link, owner=parent.instance)
 
 
 def _retry_timer(

@@ -8,7 +8,8 @@ from statebacked.model.values import Cause, Now, Rejection
 def reject(cause: Cause, attempts: int, reason: str, now: Now, policy: Policy) -> Rejection:
     """The delivery that made `attempts` failed. A message to itself is not retried: later ones would overtake
     it or wait behind it, so it becomes a dead letter at once."""
-    is_last = cause.table == "message" or attempts >= policy.attempts_max
+    is_to_itself = cause.table == "message" and cause.owner is None
+    is_last = is_to_itself or attempts >= policy.attempts_max
     retry_at = None if is_last else Instant(now.wall + backoff_ms(attempts, policy))
     return Rejection(cause=cause, attempts=attempts, retry_at=retry_at, reason=reason, at=now.wall)
 

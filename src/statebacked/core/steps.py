@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from statebacked.core import mailbox
+from statebacked.core.family import Family
 from statebacked.core.phases import Activation
-from statebacked.model.ids import Instant, RowKey, Seq, ServiceRun
+from statebacked.model.ids import EnvelopeId, Instant, RowKey, Seq, ServiceRun
 from statebacked.model.values import (
     Birth,
     CancelTimer,
@@ -26,6 +27,7 @@ from statebacked.model.values import (
     Now,
     Pause,
     PendingTimer,
+    Repeatable,
     Resume,
     ServiceFailed,
     SetTimer,
@@ -50,17 +52,19 @@ class Draft:
     timers_set: dict[RowKey, Timer] = field(default_factory=dict)
     timers_removed: list[RowKey] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    repeatables: list[tuple[Repeatable, EnvelopeId]] = field(default_factory=list)
+    family: Family = field(default_factory=Family)
     head: Head | None = None
     indexes: Indexed | None = None
     has_ended_service: bool = False
 
     def is_empty(self) -> bool:
-        return self.head is None and not self.consumed and not self.has_ended_service
+        return self.head is None and not self.consumed and not self.has_ended_service and not self.repeatables
 
     def commit(self, before: Activation, after: Activation, now: Now) -> Commit:
         birth = None
         if before.seq == 0:
-            birth = Birth(key=before.key, version=before.version, created_at=now.wall)
+            birth = Birth(key=before.key, version=before.version, created_at=now.wall, parent=after.parent)
         return Commit(
             instance=before.instance,
             epoch=before.epoch,
@@ -72,8 +76,11 @@ class Draft:
             consumed=tuple(self.consumed),
             timers_set=tuple(self.timers_set.values()),
             timers_removed=tuple(self.timers_removed),
-            messages=tuple(self.messages),
             indexes=self.indexes,
+            messages=(*self.messages, *self.family.messages),
+            linked=tuple(self.family.linked.values()),
+            unlinked=tuple(self.family.unlinked),
+            repeatables=tuple(self.repeatables),
         )
 
 
@@ -89,6 +96,10 @@ def apply(a: Activation, envelope: Envelope, step: Step, now: Now, draft: Draft)
     if envelope.cause is not None:
         draft.consumed.append(envelope.cause)
         a = mailbox.without_row(a, envelope.cause)
+    if envelope.origin is not None:
+        a = _from_another(a, envelope, draft)
+    if envelope.repeatable is not None:
+        draft.repeatables.append((envelope.repeatable, envelope.id))
     if not step.changed:
         return mailbox.purge(a) if envelope.ends_service else a
     seq = Seq(a.seq + 1)
@@ -104,7 +115,17 @@ def apply(a: Activation, envelope: Envelope, step: Step, now: Now, draft: Draft)
     if step.indexes is not None:
         draft.indexes = step.indexes
     after = replace(a, seq=seq, view=view, services=services, owed=owed, timers=timers)
+    if step.outgoing or step.done:
+        after = draft.family.follow(after, step, seq)
     return mailbox.purge(after)
+
+
+def _from_another(a: Activation, envelope: Envelope, draft: Draft) -> Activation:
+    """Another instance made this one, or tells that a child of this one is over."""
+    assert envelope.origin is not None
+    if envelope.origin.parent is not None:
+        return replace(a, parent=envelope.origin.parent)
+    return draft.family.forget_child(a, envelope)
 
 
 def end_service(a: Activation, envelope: Envelope, draft: Draft) -> Activation:
@@ -115,7 +136,7 @@ def end_service(a: Activation, envelope: Envelope, draft: Draft) -> Activation:
 
 
 def _view(a: Activation, step: Step, seq: Seq, now: Now) -> StateView:
-    last = a.view.ts if a.view is not None else Instant(0)
+    last = a.view.ts if a.view is not None else a.ts_floor
     public = step.public
     if step.context is None:
         assert a.view is not None, "an instance is born with a context"
@@ -149,11 +170,11 @@ def _timers(a: Activation, step: Step, seq: Seq, now: Now, draft: Draft) -> tupl
     pending = list(a.timers)
     for n, operation in enumerate(step.timers):
         match operation:
-            case SetTimer(send_id, delay_ms, event):
+            case SetTimer(send_id, delay_ms, event, to):
                 key = RowKey(f"{seq}.{n}")
                 due = Instant(now.wall + delay_ms)
                 pending.append(PendingTimer(key, send_id, due))
-                draft.timers_set[key] = Timer(key=key, send_id=send_id, due=due, event=event)
+                draft.timers_set[key] = Timer(key=key, send_id=send_id, due=due, event=event, to=to)
             case CancelTimer(send_id):
                 _cancel_newest(pending, send_id, draft)
     if step.done:

@@ -13,16 +13,38 @@ from typing import Any
 import structlog
 
 from statebacked.core import phases
+from statebacked.core.delivery import of_message, of_timer
 from statebacked.core.instance import activate, conceive
-from statebacked.core.phases import Stepping
+from statebacked.core.phases import Activation, Command, Stepping
+from statebacked.core.rejections import reject
 from statebacked.engine.alarms import Alarms
 from statebacked.engine.codes import Codes
 from statebacked.engine.driver import Ending
 from statebacked.engine.loaded import Loaded, Parts, saved_state
-from statebacked.model.errors import NotFound, Unavailable
-from statebacked.model.ids import ActivationNumber, EnvelopeId, Epoch, InstanceId, InstanceKey
+from statebacked.engine.relay import Relay
+from statebacked.model.errors import InvalidName, NoCurrentVersion, NotFound, StateBackedError, Unavailable
+from statebacked.model.ids import (
+    NEVER,
+    ActivationNumber,
+    Epoch,
+    InstanceId,
+    InstanceKey,
+    Instant,
+    VersionId,
+)
 from statebacked.model.limits import MAILBOX_ENVELOPES_MAX
-from statebacked.model.values import Cause, DueTimer, Envelope, External, Initialize, InstanceRecord, Outcome
+from statebacked.model.values import (
+    Cause,
+    DeadLetter,
+    DueMessage,
+    DueTimer,
+    Envelope,
+    Initialize,
+    InstanceRecord,
+    Message,
+    Outcome,
+    Timer,
+)
 from statebacked.ports import Code, StoreFailed
 
 logger = structlog.get_logger(__name__)
@@ -43,6 +65,7 @@ class Activations:
 
     def __init__(self, parts: Parts, codes: Codes, epoch: Epoch, on_fenced: Callable[[], None]) -> None:
         self.alarms = Alarms(parts.store, parts.clock, self._deliver_timer)
+        self.relay = Relay(parts.outbox, parts.clock, self._deliver_message, self._departed)
         self.is_open = True
         self._parts = parts
         self._codes = codes
@@ -81,7 +104,11 @@ class Activations:
 
     async def conceive(self, key: InstanceKey, code: Code) -> Loaded:
         """The instance, or an activation of one that is to be created by `code`."""
-        return await self.find(key) or self._loaded.get(key) or self._conceive(key, code)
+        found = await self.find(key) or self._loaded.get(key)
+        if found is not None:
+            return found
+        ts_floor = await self._parts.outbox.last_ts(key)
+        return self._loaded.get(key) or self._conceive(key, code, ts_floor)
 
     def drop_if_unborn(self, loaded: Loaded) -> None:
         """A creation was refused: forget the activation, unless others wait in it."""
@@ -97,6 +124,7 @@ class Activations:
     async def aclose(self) -> None:
         for loaded in list(self._loaded.values()):
             self._drop(loaded)
+        await self.relay.aclose()
         tasks = [*self._loading.values(), *self._debts]
         for task in tasks:
             task.cancel()
@@ -131,17 +159,17 @@ class Activations:
         code = await self._codes.of(record.key, record.version)
         self._numbers += 1
         activation = activate(record, ActivationNumber(self._numbers), self._epoch)
-        loaded = Loaded(
-            activation, code, saved_state(record), parts=self._parts, alarms=self.alarms, ended=self._ended
-        )
-        return self._hold(loaded)
+        return self._hold(Loaded(activation, code, saved_state(record), parts=self._parts, surroundings=self))
 
-    def _conceive(self, key: InstanceKey, code: Code) -> Loaded:
+    def _conceive(self, key: InstanceKey, code: Code, ts_floor: Instant) -> Loaded:
+        activation = self._unborn(key, code.version, ts_floor)
+        return self._hold(Loaded(activation, code, None, parts=self._parts, surroundings=self))
+
+    def _unborn(self, key: InstanceKey, version: VersionId, ts_floor: Instant = NEVER) -> Activation:
         self._numbers += 1
         instance = InstanceId(self._parts.ids.new("ins"))
-        activation = conceive(instance, key, code.version, ActivationNumber(self._numbers), self._epoch)
-        loaded = Loaded(activation, code, None, parts=self._parts, alarms=self.alarms, ended=self._ended)
-        return self._hold(loaded)
+        number = ActivationNumber(self._numbers)
+        return conceive(instance, key, version, number, self._epoch, ts_floor)
 
     def _hold(self, loaded: Loaded) -> Loaded:
         assert loaded.key not in self._loaded, "an instance is loaded once"
@@ -166,23 +194,135 @@ class Activations:
             return
         if len(loaded.driver.activation.mailbox) >= MAILBOX_ENVELOPES_MAX // 2:
             raise MailboxBusy
-        loaded.deliver(
-            Envelope(
-                id=EnvelopeId(f"timer:{due.timer.key}"),
-                payload=External(due.timer.event),
-                source="timer",
-                cause=Cause("timer", due.timer.key),
-                attempts=due.attempts,
+        loaded.deliver(of_timer(due))
+
+    def _deliver_message(self, due: DueMessage) -> Coroutine[Any, Any, None] | None:
+        """At once when the recipient is loaded: most are."""
+        loaded = self._loaded.get(due.to)
+        if loaded is None or loaded.view is None:
+            return self._find_and_deliver(due)
+        self._loaded.move_to_end(due.to)
+        self._give(loaded, due)
+        return None
+
+    async def _find_and_deliver(self, due: DueMessage) -> None:
+        try:
+            loaded = await self._recipient(due)
+        except NotFound as absent:
+            await self._cannot_deliver(due, absent)
+        except (NoCurrentVersion, InvalidName) as refusal:
+            await self._cannot_deliver(due, refusal)
+        except (StoreFailed, StateBackedError) as failure:
+            logger.error("a message cannot be delivered yet", error=str(failure))
+            self.relay.turned_away(due)
+        else:
+            self._give(loaded, due)
+
+    async def _recipient(self, due: DueMessage) -> Loaded:
+        if due.message.kind != "create":
+            return await self.get(due.to)
+        found = await self.find(due.to)
+        if found is not None:
+            return found
+        return await self.conceive(due.to, await self._codes.for_creation(due.to, due.message.version))
+
+    def _give(self, loaded: Loaded, due: DueMessage) -> None:
+        if not self.is_open or len(loaded.driver.activation.mailbox) >= MAILBOX_ENVELOPES_MAX // 2:
+            self.relay.turned_away(due)
+        else:
+            loaded.deliver(of_message(due))
+
+    async def _cannot_deliver(self, due: DueMessage, error: StateBackedError) -> None:
+        """There is no activation to refuse it: the attempt is counted all the same."""
+        a = self._unborn(due.to, VersionId(""))
+        out: list[Command] = []
+        now = self._parts.clock.now()
+        _, commit = reject(a, of_message(due), error.code, error.message, now, self._parts.policy, out)
+        assert commit is not None
+        try:
+            outcome = await self._parts.store.commit(commit)
+        except StoreFailed as failure:
+            logger.error("a refusal cannot be written yet", error=str(failure))
+            self.relay.turned_away(due)
+            return
+        if outcome is Outcome.CAUSE_GONE:
+            self.relay.done(commit.consumed or (commit.rejected.cause,) if commit.rejected else ())
+        elif outcome is Outcome.COMMITTED:
+            self._follow_refusal(due, out)
+        else:
+            self.relay.turned_away(due)
+
+    def _follow_refusal(self, due: DueMessage, out: Sequence[Command]) -> None:
+        for command in out:
+            match command:
+                case phases.Delivered(causes):
+                    self.relay.done(causes)
+                case phases.Redeliver(cause, attempts, at):
+                    self.relay.redeliver(cause, attempts, at)
+                case phases.Post():
+                    self.relay.scan_soon()
+                case phases.Complain(_, code, message):
+                    logger.info("a message is refused", machine=due.to.machine, code=code, reason=message)
+                case _:
+                    pass
+
+    def _departed(self, sender: InstanceKey, owner: InstanceId, count: int) -> None:
+        loaded = self._loaded.get(sender)
+        if loaded is not None and loaded.driver.activation.instance == owner:
+            loaded.driver.signal(phases.Departed(count))
+
+    async def redriven(self, letter: DeadLetter, at: Instant) -> None:
+        """A dead letter is alive again in the store. One of an instance's own is told to its activation."""
+        if letter.kind not in ("timer", "self"):
+            self.relay.scan_soon()
+            return
+        loaded = await self.find(letter.sender)
+        if loaded is None or loaded.driver.activation.instance != letter.instance:
+            return
+        row: DueTimer | Message = Message(key=letter.key, event=letter.event)
+        if letter.send_id is not None:
+            timer = Timer(
+                key=letter.key, send_id=letter.send_id, due=letter.due, event=letter.event, to=letter.to
             )
-        )
+            row = DueTimer(instance=letter.instance, key=letter.sender, timer=timer, fire_at=at, attempts=0)
+        loaded.driver.signal(phases.Redriven(row))
+
+    # --- loaded.Surroundings -----------------------------------------------------------------------
+
+    def arm(self, timers: tuple[DueTimer, ...]) -> None:
+        self.alarms.arm(timers)
+
+    def post(self, loaded: Loaded, messages: tuple[Message, ...]) -> None:
+        self.relay.post(loaded.driver.activation.instance, loaded.key, messages)
+
+    def delivered(self, loaded: Loaded, causes: tuple[Cause, ...]) -> None:
+        self.relay.done(causes)
+        self._drop_later_if_unborn(loaded)
+
+    def redeliver(self, loaded: Loaded, command: phases.Redeliver) -> None:
+        self.relay.redeliver(command.cause, command.attempts, command.at)
+        self._drop_later_if_unborn(loaded)
+
+    def _drop_later_if_unborn(self, loaded: Loaded) -> None:
+        if loaded.view is None:
+            asyncio.get_running_loop().call_soon(self.drop_if_unborn, loaded)
+
+    def rescan(self) -> None:
+        self.alarms.scan_soon()
+        self.relay.scan_soon()
+
+    def gone(self, loaded: Loaded) -> None:
+        if self._loaded.get(loaded.key) is loaded:
+            self._drop(loaded)
+        self._parts.fanout.gone(loaded.key)
 
     # --- after a commit that did not succeed -------------------------------------------------------
 
-    def _ended(self, loaded: Loaded, ending: Ending) -> None:
+    def ended(self, loaded: Loaded, ending: Ending) -> None:
         if self._loaded.get(loaded.key) is not loaded:
             return
         self._drop(loaded)
-        self.alarms.scan_soon()
+        self.rescan()
         if ending is Outcome.FENCED:
             self.is_open = False
             self._on_fenced()
@@ -243,7 +383,10 @@ class Activations:
             for envelope in rest:
                 self._parts.callers.refuse(envelope.id, "not-found", "there is no instance of that name")
             return None
-        fresh = self._conceive(loaded.key, loaded.code) if record is None else await self._activate(record)
+        if record is None:
+            fresh = self._conceive(loaded.key, loaded.code, loaded.driver.activation.ts_floor)
+        else:
+            fresh = await self._activate(record)
         for envelope in rest:
             fresh.deliver(envelope)
         if not rest:

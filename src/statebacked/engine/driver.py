@@ -11,7 +11,7 @@ from functools import partial
 from statebacked.core.instance import decide
 from statebacked.core.phases import Activation, CauseGone, Command, Decision, Signal
 from statebacked.core.policy import Policy
-from statebacked.model.values import Commit, Now, Outcome
+from statebacked.model.values import Cause, Commit, Now, Outcome
 
 Ending = Outcome | BaseException  # why an activation ended: a lost race, an unknown outcome, or our fault
 
@@ -70,7 +70,8 @@ class Driver:
             self._end(failure or done.result())
             return
         if done.result() is Outcome.CAUSE_GONE:
-            self._signals.appendleft(CauseGone())
+            assert decision.commit is not None
+            self._signals.appendleft(CauseGone(_causes(decision.commit)))
         else:
             try:
                 self._follow(decision)
@@ -92,3 +93,7 @@ class Driver:
         self.has_ended = True
         self._signals.clear()
         self._ended(ending)
+
+
+def _causes(commit: Commit) -> tuple[Cause, ...]:
+    return commit.consumed if commit.rejected is None else (*commit.consumed, commit.rejected.cause)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from statebacked.model.errors import RejectedByAuthorizer, StateBackedError, Unavailable
+from statebacked.model.errors import NotFound, RejectedByAuthorizer, StateBackedError, Unavailable
 from statebacked.model.ids import InstanceKey, Instant
 from statebacked.model.values import Json, StateView
 
@@ -84,6 +84,12 @@ class Fanout:
         self._changed.add(key)
         if key not in self._tasks:
             self._tasks[key] = asyncio.get_running_loop().create_task(self._push(key))
+
+    def gone(self, key: InstanceKey) -> None:
+        """The instance was deleted; a later life of its name is another."""
+        self._changed.discard(key)
+        for subscription in self._subscriptions.pop(key, []):
+            subscription.refuse(NotFound("the instance was deleted"))
 
     async def aclose(self) -> None:
         tasks = list(self._tasks.values())

@@ -3,19 +3,27 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from statebacked.core import phases
 from statebacked.core.phases import Activation, Command, Settled
 from statebacked.core.policy import Policy
-from statebacked.engine.alarms import Alarms
 from statebacked.engine.callers import Callers
 from statebacked.engine.driver import Driver, Ending
 from statebacked.engine.fanout import Fanout
 from statebacked.model.ids import EnvelopeId, Monotonic, Seq
-from statebacked.model.values import Envelope, InstanceRecord, Json, StateView
-from statebacked.ports import Attached, Clock, Code, Ids, Machines, Saved, Store
+from statebacked.model.values import (
+    Cause,
+    DueTimer,
+    Envelope,
+    InstanceRecord,
+    Json,
+    Message,
+    StateView,
+)
+from statebacked.ports import Attached, Clock, Code, Ids, Machines, Outbox, Saved, Store
 
 logger = structlog.get_logger(__name__)
 
@@ -25,12 +33,25 @@ class Parts:
     """What every activation works with."""
 
     store: Store
+    outbox: Outbox
     machines: Machines
     clock: Clock
     ids: Ids
     policy: Policy
     callers: Callers
     fanout: Fanout
+
+
+class Surroundings(Protocol):
+    """What holds the activation, and hears what is not for it alone."""
+
+    def arm(self, timers: tuple[DueTimer, ...]) -> None: ...
+    def post(self, loaded: "Loaded", messages: tuple[Message, ...]) -> None: ...
+    def delivered(self, loaded: "Loaded", causes: tuple[Cause, ...]) -> None: ...
+    def redeliver(self, loaded: "Loaded", command: phases.Redeliver) -> None: ...
+    def rescan(self) -> None: ...
+    def gone(self, loaded: "Loaded") -> None: ...
+    def ended(self, loaded: "Loaded", ending: Ending) -> None: ...
 
 
 def saved_state(record: InstanceRecord) -> Saved:
@@ -50,14 +71,13 @@ class Loaded:
         saved: Saved | None,
         *,
         parts: Parts,
-        alarms: Alarms,
-        ended: Callable[["Loaded", Ending], None],
+        surroundings: Surroundings,
     ) -> None:
         self.key = activation.key
         self.code = code
         self.outside: dict[EnvelopeId, Envelope] = {}
         self._parts = parts
-        self._alarms = alarms
+        self._surroundings = surroundings
         self._saved = saved
         self._alarm = _Alarm(parts.clock, lambda: self.driver.signal(phases.Tick()))
         self.driver = Driver(
@@ -66,7 +86,7 @@ class Loaded:
             now=parts.clock.now,
             commit=parts.store.commit,
             execute=self._execute,
-            ended=lambda ending: ended(self, ending),
+            ended=lambda ending: surroundings.ended(self, ending),
         )
         self.attached: Attached = parts.machines.attach(
             code, activation.key, activation.instance, activation.number, self.driver.signal
@@ -109,13 +129,34 @@ class Loaded:
                 self.outside.pop(to, None)
                 self._parts.callers.refuse(to, code, message)
             case phases.Arm(timers):
-                self._alarms.arm(timers)
+                self._surroundings.arm(timers)
             case phases.Stop(services):
                 self.attached.stop(services)
             case phases.Close():
                 self.attached.close()
             case phases.Complain(envelope, code, message):
                 logger.info("a machine refuses", source=envelope.source, code=code, reason=message)
+            case _:
+                self._execute_for_others(command)
+
+    def _execute_for_others(self, command: Command) -> None:
+        """What concerns other instances, or the whole life of this one."""
+        match command:
+            case phases.Post(messages):
+                self._surroundings.post(self, messages)
+            case phases.Delivered(causes):
+                self._surroundings.delivered(self, causes)
+            case phases.Redeliver():
+                self._surroundings.redeliver(self, command)
+            case phases.Rescan():
+                self._surroundings.rescan()
+            case phases.GoOn():
+                self.driver.signal(phases.Tick())
+            case phases.Gone():
+                self.driver.has_ended = True
+                self._surroundings.gone(self)
+            case _:
+                raise AssertionError(command)
 
     async def _load_saved(self) -> Saved:
         """The newest durable state: from memory right after loading, else from the store."""

@@ -13,9 +13,19 @@ from statebacked.engine.codes import Codes
 from statebacked.engine.fanout import Fanout, Subscriber, Subscription
 from statebacked.engine.loaded import Parts, saved_state
 from statebacked.model.errors import Conflict, MachineRefusal, NotFound, RejectedByAuthorizer, Unavailable
-from statebacked.model.ids import EnvelopeId, Epoch, InstanceKey, VersionId
-from statebacked.model.values import Envelope, External, Initialize, InstanceRecord, Json, StateView
-from statebacked.ports import Catalogue, Clock, Ids, Machines, Store, StoreFailed, WorkerGone
+from statebacked.model.ids import EnvelopeId, Epoch, InstanceKey, OrgId, VersionId
+from statebacked.model.values import (
+    Control,
+    DeadLetter,
+    Envelope,
+    External,
+    Initialize,
+    InstanceRecord,
+    Json,
+    Repeatable,
+    StateView,
+)
+from statebacked.ports import Catalogue, Clock, Ids, InstanceStore, Machines, StoreFailed, WorkerGone
 
 logger = structlog.get_logger(__name__)
 
@@ -28,7 +38,7 @@ class Engine:
     def __init__(
         self,
         *,
-        store: Store,
+        store: InstanceStore,
         catalogue: Catalogue,
         machines: Machines,
         clock: Clock,
@@ -38,6 +48,7 @@ class Engine:
     ) -> None:
         self._store = store
         self._machines = machines
+        self._clock = clock
         self._run = ids.new("evt")
         self._envelopes = 0
         self._is_fenced = False
@@ -46,6 +57,7 @@ class Engine:
         self._fanout = Fanout(self._judge)
         parts = Parts(
             store=store,
+            outbox=store,
             machines=machines,
             clock=clock,
             ids=ids,
@@ -54,13 +66,15 @@ class Engine:
             fanout=self._fanout,
         )
         self._activations = Activations(parts, self._codes, epoch, self._fenced)
-        self._alarms: asyncio.Task[None] | None = None
+        self._pumps: list[asyncio.Task[None]] = []
 
     # --- life --------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Take up what the last owner left: messages under way at once, timers as they are due."""
-        self._alarms = asyncio.get_running_loop().create_task(self._activations.alarms.run())
+        loop = asyncio.get_running_loop()
+        pumps = (self._activations.alarms.run(), self._activations.relay.run())
+        self._pumps = [loop.create_task(pump) for pump in pumps]
         for key in await self._store.undelivered(UNDELIVERED_MAX):
             await self._activations.find(key)
 
@@ -82,9 +96,9 @@ class Engine:
                 logger.error("callers are left without an answer", count=len(self._callers))
 
     async def aclose(self) -> None:
-        if self._alarms is not None:
-            self._alarms.cancel()
-            await asyncio.gather(self._alarms, return_exceptions=True)
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
         await self._activations.aclose()
         await self._fanout.aclose()
 
@@ -96,10 +110,15 @@ class Engine:
     # --- writing -----------------------------------------------------------------------------------
 
     async def create_instance(
-        self, key: InstanceKey, context: Json | None, version: VersionId | None, auth: Json
+        self,
+        key: InstanceKey,
+        context: Json | None,
+        version: VersionId | None,
+        auth: Json,
+        repeatable: Repeatable | None = None,
     ) -> StateView:
         """The state after the first transition has settled."""
-        envelope = self._envelope(Initialize(context), auth)
+        envelope = self._envelope(Initialize(context), auth, repeatable)
         try:
             code = await self._codes.for_creation(key, version)
             loaded = await self._activations.conceive(key, code)
@@ -114,22 +133,58 @@ class Engine:
         finally:
             self._activations.drop_if_unborn(loaded)
 
-    async def send_event(self, key: InstanceKey, event: Json, auth: Json) -> StateView:
+    async def send_event(
+        self, key: InstanceKey, event: Json, auth: Json, repeatable: Repeatable | None = None
+    ) -> StateView:
         """`event` is a JSON object with a string `type`. The state once the instance has settled."""
+        return await self._deliver(key, self._envelope(External(event), auth, repeatable))
+
+    async def control(self, key: InstanceKey, payload: Control) -> StateView:
+        """Pause, resume or delete the instance, or wish another version for it, in order with its events. The
+        state then; of a deleted one, its last."""
+        return await self._deliver(key, self._envelope(payload, None, None))
+
+    async def _deliver(self, key: InstanceKey, envelope: Envelope) -> StateView:
         try:
             loaded = await self._activations.get(key)
         except StoreFailed as failure:
             raise _unavailable(failure) from failure
-        envelope = self._envelope(External(event), auth)
         answer = self._callers.expect(envelope.id)
         loaded.deliver(envelope)
         return await answer
 
-    def _envelope(self, payload: Initialize | External, auth: Json) -> Envelope:
+    def _envelope(
+        self, payload: Initialize | External | Control, auth: Json | None, repeatable: Repeatable | None
+    ) -> Envelope:
         """Its id: unique to this process by a random start, then counted, since chance is a system call."""
         self._envelopes += 1
         id = EnvelopeId(f"{self._run}.{self._envelopes}")
-        return Envelope(id=id, payload=payload, source="client", auth=auth, wants_reply=True)
+        return Envelope(
+            id=id, payload=payload, source="client", auth=auth, wants_reply=True, repeatable=repeatable
+        )
+
+    # --- dead letters ------------------------------------------------------------------------------
+
+    async def redrive(self, org: OrgId, letter: str) -> DeadLetter:
+        """Deliver a dead letter again, with as many attempts as a new one has. Raises NotFound."""
+        at = self._clock.now().wall
+        try:
+            found = await self._store.redrive(org, letter, at)
+        except StoreFailed as failure:
+            raise _unavailable(failure) from failure
+        if found is None:
+            raise NotFound("there is no such dead letter")
+        await self._activations.redriven(found, at)
+        return found
+
+    async def discard(self, org: OrgId, letter: str) -> None:
+        """Forget a dead letter. Raises NotFound."""
+        try:
+            is_gone = await self._store.discard(org, letter)
+        except StoreFailed as failure:
+            raise _unavailable(failure) from failure
+        if not is_gone:
+            raise NotFound("there is no such dead letter")
 
     # --- reading -----------------------------------------------------------------------------------
 

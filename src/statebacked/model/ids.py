@@ -23,6 +23,7 @@ Instant = NewType("Instant", int)  # wall clock, milliseconds since the Unix epo
 Monotonic = NewType("Monotonic", int)  # monotonic clock, milliseconds since an arbitrary start
 
 SHARD_COUNT: Final = 256
+NEVER: Final = Instant(0)  # before every instant that anything happens at
 
 
 class InstanceKey(NamedTuple):

@@ -159,11 +159,13 @@ class Origin(Struct, frozen=True, gc=False):
 
 
 class Repeatable(Struct, frozen=True, gc=False):
-    """An idempotency key with what it is bound to. `scope` is the SHA-256 of method, path and principal."""
+    """An idempotency key with what it is bound to. `scope` is the SHA-256 of method, path and principal; `at`
+    is when the request came."""
 
     scope: bytes
     key: str
     body_sha256: bytes
+    at: Instant
 
 
 class Envelope(Struct, frozen=True, kw_only=True, gc=False):
@@ -416,7 +418,8 @@ class Outcome(Enum):
 
 class InstanceRecord(Struct, frozen=True, kw_only=True, gc=False):
     """An instance as the store holds it. `timers` in the order of setting, `messages` to itself in the order
-    of sending; dead letters are left out of both. `desired`: the version that it is to run."""
+    of sending; dead letters are left out of both. `desired`: the version that it is to run.
+    `undelivered`: how many of its messages to others wait."""
 
     id: InstanceId
     key: InstanceKey
@@ -432,6 +435,7 @@ class InstanceRecord(Struct, frozen=True, kw_only=True, gc=False):
     links: tuple[Link, ...] = ()
     parent: Parent | None = None
     desired: VersionId | None = None
+    undelivered: int = 0
 
 
 class DueTimer(Struct, frozen=True, kw_only=True, gc=False):
@@ -465,7 +469,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
     kind: Literal["timer", "self", "event", "create", "done", "failed"]
     instance: InstanceId
     sender: InstanceKey
-    to: Address | None
+    to: Target | None
     event: Json
     due: Instant
     attempts: int

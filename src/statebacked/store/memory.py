@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal, TypeVar
 
+from msgspec.structs import replace
+
 from statebacked.model.ids import (
     EnvelopeId,
     Epoch,
     InstanceId,
     InstanceKey,
+    InstanceName,
     Instant,
     MachineName,
     OrgId,
@@ -32,12 +35,17 @@ from statebacked.model.machine import InstanceSummary
 from statebacked.model.values import (
     Cause,
     Commit,
+    DeadLetter,
+    DueMessage,
     DueTimer,
     Head,
     InstanceRecord,
     Json,
+    KeptAnswer,
+    Link,
     Message,
     Outcome,
+    Parent,
     PendingTimer,
     Rejection,
     StateView,
@@ -47,6 +55,7 @@ from statebacked.model.values import (
 from statebacked.ports import StoreFailed
 from statebacked.store.memory_catalogue import MemoryCatalogue
 from statebacked.store.memory_indexes import MemoryIndexes
+from statebacked.store.memory_letters import dead_letters, discard, redrive, sweep
 from statebacked.store.public_context import public_context
 
 
@@ -64,12 +73,16 @@ class InstanceRow:
     context: Json
     services: tuple[ServiceRun, ...]
     transitions: list[Transition] = field(default_factory=list)
+    parent: Parent | None = None
+    links: dict[ServiceRun, Link] = field(default_factory=dict)
+    desired: VersionId | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class TimerRow:
-    """A durable delay. With `dead_at` it is a dead letter."""
+    """A durable delay. With `dead_at` it is a dead letter. `row` rises in the order of setting."""
 
+    row: int
     instance: InstanceId
     timer: Timer
     fire_at: Instant
@@ -80,9 +93,13 @@ class TimerRow:
 
 @dataclass(slots=True, kw_only=True)
 class MessageRow:
-    """A message of an instance to itself. With `dead_at` it is a dead letter."""
+    """A message, filed under its owner. With `dead_at` it is a dead letter. `row` rises in the order of
+    sending; `to` is the recipient, the sender itself for kinds `self` and `failed`."""
 
+    row: int
     instance: InstanceId
+    sender: InstanceKey
+    to: InstanceKey
     message: Message
     fire_at: Instant
     attempts: int = 0
@@ -103,6 +120,9 @@ class MemoryInstances:
         self.timers: dict[tuple[InstanceId, RowKey], TimerRow] = {}
         self.messages: dict[tuple[InstanceId, RowKey], MessageRow] = {}
         self.indexes = MemoryIndexes()
+        self.graves: dict[InstanceKey, Instant] = {}
+        self.answers: dict[tuple[OrgId, bytes, str], KeptAnswer] = {}
+        self._rows = 0
 
     # --- writing -------------------------------------------------------------------------------------
 
@@ -129,7 +149,11 @@ class MemoryInstances:
             if commit.birth.key in self.names:
                 return Outcome.NAME_TAKEN
             return Outcome.COMMITTED if row is None else Outcome.FENCED
-        if row is None or row.head.view.seq != commit.base:
+        if row is None:
+            is_rejection = commit.base == 0 and commit.head is None and commit.rejected is not None
+            if not is_rejection:
+                return Outcome.FENCED
+        elif row.head.view.seq != commit.base:
             return Outcome.FENCED
         causes = commit.consumed
         if commit.rejected is not None:
@@ -139,10 +163,10 @@ class MemoryInstances:
         return Outcome.COMMITTED
 
     def _stands(self, instance: InstanceId, cause: Cause) -> bool:
-        row = self._rows(cause).get((instance, cause.key))
+        row = self._table(cause).get((cause.owner or instance, cause.key))
         return row is not None and row.dead_at is None
 
-    def _rows(self, cause: Cause) -> dict[tuple[InstanceId, RowKey], TimerRow | MessageRow]:
+    def _table(self, cause: Cause) -> dict[tuple[InstanceId, RowKey], TimerRow | MessageRow]:
         rows: dict[tuple[InstanceId, RowKey], TimerRow | MessageRow]
         rows = self.timers if cause.table == "timer" else self.messages  # type: ignore[assignment]
         return rows
@@ -153,15 +177,18 @@ class MemoryInstances:
         assert (commit.head is None) == (not seqs), "a head without its transition, or the reverse"
         assert commit.head is None or commit.head.view.seq == seqs[-1], "the head is not the last transition"
         assert commit.birth is None or (commit.head is not None and commit.head.context is not None)
+        assert commit.base > 0 or commit.head is None or commit.birth is not None, (
+            "a head without an instance"
+        )
         self._refuse_taken_keys(commit)
 
     def _refuse_taken_keys(self, commit: Commit) -> None:
-        consumed = {(cause.table, cause.key) for cause in commit.consumed}
+        consumed = {(cause.table, cause.key) for cause in commit.consumed if cause.owner is None}
         gone = consumed | {("timer", key) for key in commit.timers_removed}
         taken = {("timer", key) for instance, key in self.timers if instance == commit.instance}
         taken |= {("message", key) for instance, key in self.messages if instance == commit.instance}
         new = [("timer", timer.key) for timer in commit.timers_set]
-        new += [("message", message.key) for message in commit.messages]
+        new += [("message", message.key) for message in commit.messages if message.owner is None]
         if len({*new}) < len(new) or (taken - gone) & {*new}:
             raise StoreFailed("a key of a timer or message is taken")
 
@@ -179,8 +206,11 @@ class MemoryInstances:
                 head=head,
                 context=head.context,
                 services=commit.services,
+                parent=birth.parent,
             )
             self.instances[row.id] = self.names[row.key] = row
+        elif commit.base == 0:
+            return  # only a message is rejected: there is no instance
         else:
             row = self.instances[commit.instance]
             row.epoch = commit.epoch
@@ -189,24 +219,74 @@ class MemoryInstances:
                 row.head = head
                 row.context = row.context if head.context is None else head.context
         row.transitions.extend(commit.transitions)
+        self._write_surroundings(row, commit)
+
+    def _write_surroundings(self, row: InstanceRow, commit: Commit) -> None:
+        """What stands beside the state: family, status, wish, keys of repeatable requests."""
+        for run in commit.unlinked:
+            row.links.pop(run, None)
+        row.links.update((link.run, link) for link in commit.linked)
+        row.parent = commit.parent or row.parent
+        row.status = commit.status or row.status
+        if commit.wish is not None:
+            row.desired = commit.wish.version
+        for repeatable, event_id in commit.repeatables:
+            kept = KeptAnswer(
+                instance=row.id,
+                event_id=event_id,
+                body_sha256=repeatable.body_sha256,
+                created_at=repeatable.at,
+                status=None,
+                answer=None,
+            )
+            self.answers.setdefault((row.key.org, repeatable.scope, repeatable.key), kept)
 
     def _write_rows(self, commit: Commit) -> None:
         instance = commit.instance
         for cause in commit.consumed:
-            self._rows(cause).pop((instance, cause.key), None)
+            self._table(cause).pop((cause.owner or instance, cause.key), None)
         for key in commit.timers_removed:
             self.timers.pop((instance, key), None)
         for timer in commit.timers_set:
-            self.timers[instance, timer.key] = TimerRow(instance=instance, timer=timer, fire_at=timer.due)
+            row = TimerRow(row=self._next_row(), instance=instance, timer=timer, fire_at=timer.due)
+            self.timers[instance, timer.key] = row
         for message in commit.messages:
-            row = MessageRow(instance=instance, message=message, fire_at=Instant(0))
-            self.messages[instance, message.key] = row
+            self._post(message.owner or instance, message)
         if commit.indexes is not None:
             self.indexes.write(instance, self.instances[instance].key, commit.indexes)
         if commit.rejected is not None:
-            self._reject(
-                self._rows(commit.rejected.cause)[instance, commit.rejected.cause.key], commit.rejected
-            )
+            cause = commit.rejected.cause
+            self._reject(self._table(cause)[cause.owner or instance, cause.key], commit.rejected)
+        if commit.is_deletion:
+            self._delete(self.instances[instance])
+
+    def _post(self, owner: InstanceId, message: Message) -> None:
+        """Nothing when the owner is gone: there is nobody to hear that its child is gone too."""
+        sender = self.instances.get(owner)
+        if sender is None:
+            return
+        to = sender.key if message.to is None else InstanceKey(sender.key.org, *message.to)
+        self.messages[owner, message.key] = MessageRow(
+            row=self._next_row(),
+            instance=owner,
+            sender=sender.key,
+            to=to,
+            message=message,
+            fire_at=Instant(0),
+        )
+
+    def _next_row(self) -> int:
+        self._rows += 1
+        return self._rows
+
+    def _delete(self, gone: InstanceRow) -> None:
+        """Everything that is its own, and what was sent to it. What it has sent to others stays."""
+        del self.instances[gone.id], self.names[gone.key]
+        self.indexes.rows.pop(gone.id, None)
+        self.graves[gone.key] = gone.head.view.ts
+        self.timers = {place: row for place, row in self.timers.items() if row.instance != gone.id}
+        self.messages = {place: row for place, row in self.messages.items() if row.to != gone.key}
+        self.answers = {place: kept for place, kept in self.answers.items() if kept.instance != gone.id}
 
     def _reject(self, row: TimerRow | MessageRow, rejected: Rejection) -> None:
         row.attempts, row.reason = rejected.attempts, rejected.reason
@@ -240,7 +320,13 @@ class MemoryInstances:
             context=row.context,
             services=row.services,
             timers=tuple(_pending(one.timer) for one in _living(self.timers, row.id)),
-            messages=tuple(one.message for one in _living(self.messages, row.id)),
+            messages=tuple(
+                one.message for one in _living(self.messages, row.id) if one.message.kind == "self"
+            ),
+            links=tuple(row.links.values()),
+            parent=row.parent,
+            desired=row.desired,
+            undelivered=sum(one.message.kind != "self" for one in _living(self.messages, row.id)),
         )
 
     def find_transition(self, instance: InstanceId, event_id: EnvelopeId) -> Seq | None:
@@ -267,9 +353,30 @@ class MemoryInstances:
         holders = {
             self.instances[row.instance].key: None
             for row in self.messages.values()
-            if row.dead_at is None and self._is_running(row.instance)
+            if row.message.kind == "self" and row.dead_at is None and self._is_running(row.instance)
         }
         return list(holders)[:limit]
+
+    def due_messages(self, until: Instant, *, after: int, limit: int) -> list[DueMessage]:
+        heads: dict[tuple[InstanceId, InstanceKey], MessageRow] = {}
+        for row in self.messages.values():
+            if row.message.kind != "self" and row.dead_at is None:
+                heads.setdefault((row.instance, row.to), row)
+        due = [
+            _due(row)
+            for row in heads.values()
+            if row.fire_at <= until and row.row > after and self._takes_messages(row.to)
+        ]
+        due.sort(key=lambda one: one.row)
+        return due[:limit]
+
+    def next_messages(self, owner: InstanceId, to: InstanceKey, limit: int) -> list[DueMessage]:
+        rows = _living(self.messages, owner)
+        return [_due(row) for row in rows if row.message.kind != "self" and row.to == to][:limit]
+
+    def _takes_messages(self, key: InstanceKey) -> bool:
+        row = self.names.get(key)
+        return row is None or row.status == "running"
 
     def list_transitions(self, key: InstanceKey, *, after: Seq, limit: int) -> list[Transition]:
         row = self.names.get(key)
@@ -283,12 +390,24 @@ def _living(rows: dict[tuple[InstanceId, RowKey], Rows], instance: InstanceId) -
     return (row for row in rows.values() if row.instance == instance and row.dead_at is None)
 
 
+def _due(row: MessageRow) -> DueMessage:
+    return DueMessage(
+        row=row.row,
+        owner=row.instance,
+        sender=row.sender,
+        to=row.to,
+        message=row.message,
+        fire_at=row.fire_at,
+        attempts=row.attempts,
+    )
+
+
 def _pending(timer: Timer) -> PendingTimer:
     return PendingTimer(timer.key, timer.send_id, timer.due)
 
 
 class MemoryStore(MemoryCatalogue):
-    """Implements ports.Store, ports.Indexes and ports.Catalogue. `instances` may be used directly."""
+    """Implements all ports of instances, and ports.Catalogue. `instances` may be used directly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -320,6 +439,56 @@ class MemoryStore(MemoryCatalogue):
 
     async def undelivered(self, limit: int) -> list[InstanceKey]:
         return self.instances.undelivered(limit)
+
+    async def due_messages(self, until: Instant, *, after: int, limit: int) -> list[DueMessage]:
+        return self.instances.due_messages(until, after=after, limit=limit)
+
+    async def next_messages(self, owner: InstanceId, to: InstanceKey, limit: int) -> list[DueMessage]:
+        return self.instances.next_messages(owner, to, limit)
+
+    async def last_ts(self, key: InstanceKey) -> Instant:
+        return self.instances.graves.get(key, Instant(0))
+
+    async def list_dead_letters(
+        self,
+        org: OrgId,
+        *,
+        machine: MachineName | None,
+        instance: InstanceName | None,
+        after: str,
+        limit: int,
+    ) -> list[DeadLetter]:
+        letters = [
+            letter
+            for letter in dead_letters(self.instances)
+            if letter.sender.org == org
+            and (machine is None or letter.sender.machine == machine)
+            and (instance is None or letter.sender.name == instance)
+            and letter.id > after
+        ]
+        return sorted(letters, key=lambda letter: letter.id)[:limit]
+
+    async def redrive(self, org: OrgId, letter: str, at: Instant) -> DeadLetter | None:
+        return redrive(self.instances, org, letter, at)
+
+    async def discard(self, org: OrgId, letter: str) -> bool:
+        return discard(self.instances, org, letter)
+
+    async def sweep_dead_letters(self, before: Instant) -> None:
+        sweep(self.instances, before)
+
+    async def find_answer(self, org: OrgId, scope: bytes, key: str) -> KeptAnswer | None:
+        return self.instances.answers.get((org, scope, key))
+
+    async def keep_answer(self, org: OrgId, scope: bytes, key: str, status: int, answer: bytes) -> None:
+        kept = self.instances.answers.get((org, scope, key))
+        if kept is not None:
+            self.instances.answers[org, scope, key] = replace(kept, status=status, answer=answer)
+
+    async def sweep_answers(self, before: Instant) -> None:
+        answers = self.instances.answers
+        for place in [place for place, kept in answers.items() if kept.created_at < before]:
+            del answers[place]
 
     async def list_instances(
         self, org: OrgId, machine: MachineName, *, after: str, limit: int

@@ -11,8 +11,21 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from statebacked.model.ids import ActivationNumber, InstanceId, InstanceKey, SendId, Seq, ServiceRun
+from statebacked.model.ids import (
+    ActivationNumber,
+    InstanceId,
+    InstanceKey,
+    InstanceName,
+    MachineName,
+    SendId,
+    Seq,
+    ServiceId,
+    ServiceRun,
+)
 from statebacked.model.values import (
+    TO_PARENT,
+    Address,
+    ChildDone,
     Envelope,
     External,
     Initialize,
@@ -20,7 +33,10 @@ from statebacked.model.values import (
     Json,
     Performed,
     Refused,
+    SendTo,
+    ServiceFailed,
     SetTimer,
+    Spawn,
     Step,
     Stepped,
     WorkerLost,
@@ -42,7 +58,9 @@ Behaviour = Callable[[int, Event], Step | Refusal]
 
 def counting(count: int, event: Event) -> Step | Refusal:
     """A machine that counts, refuses `no`, ignores `unknown`, performs on `act`, and on `wait` sets a timer
-    of `ms` milliseconds that counts."""
+    of `ms` milliseconds that counts. `tell` sends the event `say` to the instance `to` (none: the parent),
+    `spawn` makes the instance `child`, `finish` ends it; a child that is done counts 10, one that failed
+    100."""
     match event["type"]:
         case "no":
             return Refusal("machine-error", "a guard threw")
@@ -55,8 +73,35 @@ def counting(count: int, event: Event) -> Step | Refusal:
             assert isinstance(delay_ms, int)
             timer = SetTimer(SendId("wait"), delay_ms, Json(b'{"type":"rang"}'))
             return replace(counted(count), timers=(timer,))
+        case "tell" | "spawn" | "finish" | "child-done" | "child-failed":
+            return with_family(count, event)
         case _:
             return counted(count + 1)
+
+
+def with_family(count: int, event: Event) -> Step:
+    match event["type"]:
+        case "tell":
+            to = (
+                TO_PARENT
+                if event.get("to") is None
+                else Address(MachineName("counter"), name_of(event["to"]))
+            )
+            said = Json(json.dumps({"type": event["say"]}).encode())
+            return replace(counted(count), outgoing=(SendTo(to, said),))
+        case "spawn":
+            child = Address(MachineName(str(event.get("machine", "counter"))), name_of(event["child"]))
+            return replace(counted(count), outgoing=(Spawn(ServiceId("child"), child, None, None),))
+        case "finish":
+            return replace(counted(count), done=True, output=Json(b"%d" % count))
+        case "child-done":
+            return counted(count + 10)
+        case _:
+            return counted(count + 100)
+
+
+def name_of(value: object) -> InstanceName:
+    return InstanceName(str(value))
 
 
 def counted(count: int) -> Step:
@@ -156,6 +201,10 @@ class FakeAttached:
                 return Stepped(number, (counted(0),))
             case External(event) | Internal(event=event):
                 reaction = self._machines.behaviour(count, json.loads(event))
+            case ChildDone():
+                reaction = self._machines.behaviour(count, {"type": "child-done"})
+            case ServiceFailed() if envelope.origin is not None:
+                reaction = self._machines.behaviour(count, {"type": "child-failed"})
             case _:
                 reaction = Step(changed=False)
         if isinstance(reaction, Refusal):

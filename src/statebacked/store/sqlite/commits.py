@@ -19,6 +19,7 @@ from statebacked.model.ids import RowKey
 from statebacked.model.values import Cause, Commit, Head, Outcome, Rejection
 from statebacked.store.sqlite.indexes import write_indexes
 from statebacked.store.sqlite.queries import load_queries
+from statebacked.store.sqlite.surroundings import SurroundingsWriter, target_columns
 
 _TransitionRow = tuple[object, ...]
 _NO_SERVICES = b"[]"
@@ -29,6 +30,7 @@ class CommitWriter:
 
     def __init__(self) -> None:
         self._sql = load_queries()
+        self._surroundings = SurroundingsWriter()
         self._update_head = self._sql["update_head"]
         self._update_head_keeping_context = self._sql["update_head_keeping_context"]
         self._insert_transition = self._sql["insert_transition"]
@@ -55,6 +57,8 @@ class CommitWriter:
     ) -> Outcome:
         if commit.birth is not None:
             outcome = self._bear(cursor, commit)
+        elif commit.base == 0 and commit.head is None and commit.rejected is not None:
+            outcome = self._judge_unborn(cursor, commit)
         elif (commit.consumed or commit.rejected) and not self._causes_stand(cursor, commit):
             at_seq = cursor.execute(self._sql["is_at_seq"], (commit.instance, commit.base)).fetchone()
             outcome = Outcome.CAUSE_GONE if at_seq else Outcome.FENCED
@@ -82,7 +86,19 @@ class CommitWriter:
             self._reject(cursor, commit, commit.rejected)
         if commit.indexes is not None:
             write_indexes(cursor, commit.instance, commit.indexes)
+        if not _is_plain(commit):
+            self._surroundings.write(cursor, commit)
+        if commit.is_deletion:
+            cursor.executemany(self._insert_transition, transitions)  # nothing of it may come after
+            transitions.clear()
+            self._surroundings.delete(cursor, commit.instance)
         return Outcome.COMMITTED
+
+    def _judge_unborn(self, cursor: sqlite3.Cursor, commit: Commit) -> Outcome:
+        """A message that was to create the instance is rejected; nothing of the instance is written."""
+        if cursor.execute(self._sql["does_exist"], (commit.instance,)).fetchone():
+            return Outcome.FENCED
+        return Outcome.COMMITTED if self._causes_stand(cursor, commit) else Outcome.CAUSE_GONE
 
     def _update(self, cursor: sqlite3.Cursor, commit: Commit) -> Outcome:
         services = msgspec.json.encode(commit.services) if commit.services else _NO_SERVICES
@@ -121,28 +137,46 @@ class CommitWriter:
 
     def _cause_stands(self, cursor: sqlite3.Cursor, commit: Commit, cause: Cause) -> bool:
         name = "is_timer_live" if cause.table == "timer" else "is_message_live"
-        return cursor.execute(self._sql[name], (commit.instance, cause.key)).fetchone() is not None
+        place = (cause.owner or commit.instance, cause.key)
+        return cursor.execute(self._sql[name], place).fetchone() is not None
 
     def _write_rows(self, cursor: sqlite3.Cursor, commit: Commit) -> None:
         instance = commit.instance
         for cause in commit.consumed:
             name = "delete_timer" if cause.table == "timer" else "delete_message"
-            cursor.execute(self._sql[name], (instance, cause.key))
+            cursor.execute(self._sql[name], (cause.owner or instance, cause.key))
         if commit.timers_removed:
             self._delete_timers(cursor, commit, commit.timers_removed)
         for timer in commit.timers_set:
-            row = (instance, timer.key, timer.send_id, timer.due, timer.event)
+            row = (instance, timer.key, timer.send_id, timer.due, timer.event, *target_columns(timer.to))
             cursor.execute(self._sql["insert_timer"], row)
         for message in commit.messages:
-            cursor.execute(self._sql["insert_message"], (instance, message.key, message.event))
+            if message.kind == "self":
+                cursor.execute(self._sql["insert_message"], (instance, message.key, message.event))
+            else:
+                self._surroundings.post(cursor, message.owner or instance, message)
 
     def _delete_timers(self, cursor: sqlite3.Cursor, commit: Commit, keys: Sequence[RowKey]) -> None:
         cursor.executemany(self._sql["delete_timer"], [(commit.instance, key) for key in keys])
 
     def _reject(self, cursor: sqlite3.Cursor, commit: Commit, rejected: Rejection) -> None:
         verb, when = ("bury", rejected.at) if rejected.retry_at is None else ("retry", rejected.retry_at)
-        row = (rejected.attempts, when, rejected.reason, commit.instance, rejected.cause.key)
+        owner = rejected.cause.owner or commit.instance
+        row = (rejected.attempts, when, rejected.reason, owner, rejected.cause.key)
         cursor.execute(self._sql[f"{verb}_{rejected.cause.table}"], row)
+
+
+def _is_plain(commit: Commit) -> bool:
+    """Nothing beside the state and its rows is written: nearly every commit."""
+    return not (
+        commit.linked
+        or commit.unlinked
+        or commit.repeatables
+        or commit.parent
+        or commit.status
+        or commit.wish
+        or (commit.birth is not None and commit.birth.parent)
+    )
 
 
 def _head_row(commit: Commit, head: Head, services: bytes) -> tuple[object, ...]:

@@ -52,7 +52,8 @@ DELETE FROM timers WHERE instance = ? AND key = ?;
 DELETE FROM messages WHERE instance = ? AND key = ?;
 
 -- name: insert_timer
-INSERT INTO timers (instance, key, send_id, due, fire_at, event) VALUES (?1, ?2, ?3, ?4, ?4, ?5);
+INSERT INTO timers (instance, key, send_id, due, fire_at, event, to_kind, to_machine, to_name)
+VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8);
 
 -- name: insert_message
 -- A message to the sender itself; its pair is the sender alone.
@@ -62,6 +63,79 @@ VALUES (?1, ?2, 'self', ?3, (
     FROM messages
     WHERE instance = ?1 AND to_machine IS NULL AND to_name IS NULL
 ));
+
+-- name: post_message
+-- A message to another instance, or about a child (no recipient: its owner). No row when the owner is gone.
+INSERT INTO messages (
+    instance, key, kind, to_machine, to_name, service, run, event, version, depth,
+    org, from_machine, from_name, pair_order
+)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, i.org, i.machine, i.name, (
+    SELECT coalesce(max(pair_order), 0) + 1
+    FROM messages
+    WHERE instance = ?1 AND to_machine IS ?4 AND to_name IS ?5
+)
+FROM instances AS i
+WHERE i.id = ?1;
+
+-- name: insert_link
+INSERT INTO links (parent, service, run, child_machine, child_name) VALUES (?, ?, ?, ?, ?);
+
+-- name: delete_link
+DELETE FROM links WHERE parent = ? AND service = ? AND run = ?;
+
+-- name: put_parent
+INSERT INTO parents (instance, parent, machine, name, service, run, depth) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (instance) DO UPDATE SET service = excluded.service, run = excluded.run, depth = excluded.depth;
+
+-- name: set_status
+UPDATE instances SET status = ? WHERE id = ?;
+
+-- name: put_wish
+INSERT INTO wishes (instance, version) VALUES (?, ?)
+ON CONFLICT (instance) DO UPDATE SET version = excluded.version;
+
+-- name: delete_wish
+DELETE FROM wishes WHERE instance = ?;
+
+-- name: insert_answer
+INSERT INTO idempotency (org, scope, key, instance, event_id, body_sha256, created_at)
+SELECT i.org, ?2, ?3, ?1, ?4, ?5, ?6 FROM instances AS i WHERE i.id = ?1
+ON CONFLICT DO NOTHING;
+
+-- name: dig_grave
+INSERT INTO graves (org, machine, name, ts) SELECT org, machine, name, ts FROM instances WHERE id = ?
+ON CONFLICT (org, machine, name) DO UPDATE SET ts = excluded.ts;
+
+-- name: delete_messages_to
+-- What was sent to the instance, by others or by itself; what it has sent to others stays.
+DELETE FROM messages
+WHERE (instance = ?1 AND to_machine IS NULL)
+    OR (org, to_machine, to_name) = (SELECT org, machine, name FROM instances WHERE id = ?1);
+
+-- name: delete_timers_of
+DELETE FROM timers WHERE instance = ?;
+
+-- name: delete_transitions_of
+DELETE FROM transitions WHERE instance = ?;
+
+-- name: delete_links_of
+DELETE FROM links WHERE parent = ?;
+
+-- name: delete_parent_of
+DELETE FROM parents WHERE instance = ?;
+
+-- name: delete_answers_of
+DELETE FROM idempotency WHERE instance = ?;
+
+-- name: delete_index_rows_of
+DELETE FROM index_rows WHERE instance = ?;
+
+-- name: delete_instance
+DELETE FROM instances WHERE id = ?;
+
+-- name: does_exist
+SELECT 1 FROM instances WHERE id = ?;
 
 -- name: retry_timer
 UPDATE timers SET attempts = ?, fire_at = ?, reason = ? WHERE instance = ? AND key = ?;
@@ -97,6 +171,18 @@ SELECT id, version, status, created_at, seq, ts, value, tags, done, services, sn
 FROM instances
 WHERE org = ? AND machine = ? AND name = ?;
 
+-- name: load_links
+SELECT service, run, child_machine, child_name FROM links WHERE parent = ? ORDER BY run, service;
+
+-- name: load_parent
+SELECT parent, machine, name, service, run, depth FROM parents WHERE instance = ?;
+
+-- name: load_wish
+SELECT version FROM wishes WHERE instance = ?;
+
+-- name: count_undelivered
+SELECT count(*) FROM messages WHERE instance = ? AND kind <> 'self' AND dead_at IS NULL;
+
 -- name: load_rows
 -- Timers in the order of setting (due is set), then messages in the order of sending (due is null).
 SELECT key, send_id, due, NULL AS event, 0 AS kind, set_order AS place
@@ -113,7 +199,8 @@ ORDER BY kind, place;
 SELECT seq FROM transitions WHERE instance = ? AND event_id = ? ORDER BY seq DESC LIMIT 1;
 
 -- name: due_timers
-SELECT t.instance, i.org, i.machine, i.name, t.key, t.send_id, t.due, t.event, t.fire_at, t.attempts
+SELECT t.instance, i.org, i.machine, i.name, t.key, t.send_id, t.due, t.event, t.fire_at, t.attempts,
+    t.to_kind, t.to_machine, t.to_name
 FROM timers AS t
 JOIN instances AS i ON i.id = t.instance
 WHERE t.dead_at IS NULL AND t.fire_at <= ? AND i.status = 'running'
@@ -128,6 +215,95 @@ WHERE m.dead_at IS NULL AND m.kind = 'self' AND i.status = 'running'
 GROUP BY m.instance
 ORDER BY min(m.row)
 LIMIT ?;
+
+-- name: due_messages
+-- The first living message of every pair. One about a child goes to its owner.
+SELECT m.row, m.instance, m.org, m.from_machine, m.from_name, m.key, m.kind, m.to_machine, m.to_name,
+    m.service, m.run, m.event, m.version, m.depth, m.fire_at, m.attempts
+FROM messages AS m
+LEFT JOIN instances AS i
+    ON i.org = m.org
+    AND i.machine = coalesce(m.to_machine, m.from_machine)
+    AND i.name = coalesce(m.to_name, m.from_name)
+WHERE m.kind <> 'self' AND m.dead_at IS NULL AND m.row > ?2 AND m.fire_at <= ?1
+    AND coalesce(i.status, 'running') = 'running'
+    AND NOT EXISTS (
+        SELECT 1
+        FROM messages AS e
+        WHERE e.instance = m.instance AND e.to_machine IS m.to_machine AND e.to_name IS m.to_name
+            AND e.pair_order < m.pair_order AND e.kind <> 'self' AND e.dead_at IS NULL
+    )
+ORDER BY m.row
+LIMIT ?3;
+
+-- name: next_messages
+SELECT m.row, m.instance, m.org, m.from_machine, m.from_name, m.key, m.kind, m.to_machine, m.to_name,
+    m.service, m.run, m.event, m.version, m.depth, m.fire_at, m.attempts
+FROM messages AS m
+WHERE m.instance = ?1 AND m.to_machine IS ?2 AND m.to_name IS ?3 AND m.kind <> 'self' AND m.dead_at IS NULL
+ORDER BY m.pair_order
+LIMIT ?4;
+
+-- name: last_ts
+SELECT ts FROM graves WHERE org = ? AND machine = ? AND name = ?;
+
+-- Dead letters and answers ---------------------------------------------------------------------------
+
+-- name: dead_messages
+SELECT row, instance, org, from_machine, from_name, key, kind, to_machine, to_name, event, fire_at,
+    attempts, reason, dead_at
+FROM (
+    SELECT m.row, m.instance, coalesce(m.org, i.org) AS org, coalesce(m.from_machine, i.machine) AS from_machine,
+        coalesce(m.from_name, i.name) AS from_name, m.key, m.kind, m.to_machine, m.to_name, m.event,
+        m.fire_at, m.attempts, m.reason, m.dead_at
+    FROM messages AS m
+    LEFT JOIN instances AS i ON i.id = m.instance
+    WHERE m.dead_at IS NOT NULL
+)
+WHERE org = ?1 AND (?2 IS NULL OR from_machine = ?2) AND (?3 IS NULL OR from_name = ?3) AND row > ?4
+ORDER BY row
+LIMIT ?5;
+
+-- name: dead_timers
+SELECT t.set_order, t.instance, i.org, i.machine, i.name, t.key, t.send_id, t.to_kind, t.to_machine, t.to_name,
+    t.event, t.due, t.attempts, t.reason, t.dead_at
+FROM timers AS t
+JOIN instances AS i ON i.id = t.instance
+WHERE t.dead_at IS NOT NULL AND i.org = ?1 AND (?2 IS NULL OR i.machine = ?2) AND (?3 IS NULL OR i.name = ?3)
+    AND t.set_order > ?4
+ORDER BY t.set_order
+LIMIT ?5;
+
+-- name: redrive_message
+UPDATE messages SET attempts = 0, fire_at = ?2, dead_at = NULL, reason = NULL
+WHERE row = ?1 AND dead_at IS NOT NULL;
+
+-- name: redrive_timer
+UPDATE timers SET attempts = 0, fire_at = ?2, dead_at = NULL, reason = NULL
+WHERE set_order = ?1 AND dead_at IS NOT NULL;
+
+-- name: discard_message
+DELETE FROM messages WHERE row = ? AND dead_at IS NOT NULL;
+
+-- name: discard_timer
+DELETE FROM timers WHERE set_order = ? AND dead_at IS NOT NULL;
+
+-- name: sweep_messages
+DELETE FROM messages WHERE dead_at < ?;
+
+-- name: sweep_timers
+DELETE FROM timers WHERE dead_at < ?;
+
+-- name: find_answer
+SELECT instance, event_id, body_sha256, created_at, status, answer
+FROM idempotency
+WHERE org = ? AND scope = ? AND key = ?;
+
+-- name: keep_answer
+UPDATE idempotency SET status = ?, answer = ? WHERE org = ? AND scope = ? AND key = ?;
+
+-- name: sweep_answers
+DELETE FROM idempotency WHERE created_at < ?;
 
 -- name: list_instances
 SELECT i.name, i.created_at, i.status, i.version, v.client_info, coalesce(v.created_at, i.created_at)

@@ -35,11 +35,14 @@ from statebacked.model.ids import (
 )
 from statebacked.model.machine import InstanceSummary
 from statebacked.model.values import (
+    Address,
     Commit,
     DueTimer,
     InstanceRecord,
+    Link,
     Message,
     Outcome,
+    Parent,
     PendingTimer,
     StateView,
     Timer,
@@ -48,17 +51,17 @@ from statebacked.model.values import (
 from statebacked.ports import StoreFailed
 from statebacked.store.public_context import public_context
 from statebacked.store.sqlite import database
-from statebacked.store.sqlite.catalogue import SqliteCatalogue
 from statebacked.store.sqlite.commits import CommitWriter
 from statebacked.store.sqlite.indexes import SqliteIndexes
+from statebacked.store.sqlite.outbox import SqliteOutbox, target_of
 from statebacked.store.sqlite.readers import Readers, Row
 from statebacked.store.sqlite.writer import Writer
 
 _services = msgspec.json.Decoder(tuple[ServiceRun, ...])
 
 
-class SqliteStore(SqliteCatalogue, SqliteIndexes):
-    """Implements ports.Store, ports.Indexes and ports.Catalogue on a file."""
+class SqliteStore(SqliteOutbox, SqliteIndexes):
+    """Implements ports.InstanceStore, ports.Indexes and ports.Catalogue on a file."""
 
     @classmethod
     async def open(cls, file: Path, *, connect: database.Connect = database.connect) -> Self:
@@ -105,13 +108,15 @@ class SqliteStore(SqliteCatalogue, SqliteIndexes):
         return self._writer.commit(commit)
 
     async def load(self, key: InstanceKey) -> InstanceRecord | None:
-        def load_both(connection: sqlite3.Connection) -> tuple[Row, list[Row]] | None:
+        def load_all(connection: sqlite3.Connection) -> tuple[Row, list[Row], list[list[Row]]] | None:
             head: Row | None = connection.execute(self._sql["load_instance"], key).fetchone()
             if head is None:
                 return None
-            return head, connection.execute(self._sql["load_rows"], (head[0],)).fetchall()
+            rows = connection.execute(self._sql["load_rows"], (head[0],)).fetchall()
+            beside = [connection.execute(self._sql[name], (head[0],)).fetchall() for name in _BESIDE]
+            return head, rows, beside
 
-        found = await self._readers.read(load_both)
+        found = await self._readers.read(load_all)
         return None if found is None else _record(key, *found)
 
     async def find_transition(self, instance: InstanceId, event_id: EnvelopeId) -> Seq | None:
@@ -137,7 +142,11 @@ class SqliteStore(SqliteCatalogue, SqliteIndexes):
         return [_transition(row) for row in rows]
 
 
-def _record(key: InstanceKey, head: Row, rows: list[Row]) -> InstanceRecord:
+_BESIDE = ("load_links", "load_parent", "load_wish", "count_undelivered")
+
+
+def _record(key: InstanceKey, head: Row, rows: list[Row], beside: list[list[Row]]) -> InstanceRecord:
+    links, parents, wishes, ((undelivered,),) = beside
     id, version, status, created_at, seq, ts, value, tags, done, services, snapshot, context = head
     view = StateView(
         seq=seq, ts=ts, value=value, tags=tags, done=bool(done), public=public_context(context)
@@ -156,15 +165,24 @@ def _record(key: InstanceKey, head: Row, rows: list[Row]) -> InstanceRecord:
         services=_services.decode(services),
         timers=tuple(timers),
         messages=tuple(messages),
+        links=tuple([Link(ServiceRun(*row[:2]), Address(*row[2:])) for row in links]),
+        parent=_parent(parents[0]) if parents else None,
+        desired=wishes[0][0] if wishes else None,
+        undelivered=undelivered,
     )
 
 
+def _parent(row: Row) -> Parent:
+    parent, machine, name, service, run, depth = row
+    return Parent(parent, Address(machine, name), ServiceRun(service, run), depth)
+
+
 def _due_timer(row: Row) -> DueTimer:
-    instance, org, machine, name, key, send_id, due, event, fire_at, attempts = row
+    instance, org, machine, name, key, send_id, due, event, fire_at, attempts, *target = row
     return DueTimer(
         instance=instance,
         key=InstanceKey(org, machine, InstanceName(name)),
-        timer=Timer(key=key, send_id=send_id, due=due, event=event),
+        timer=Timer(key=key, send_id=send_id, due=due, event=event, to=target_of(*target)),
         fire_at=fire_at,
         attempts=attempts,
     )

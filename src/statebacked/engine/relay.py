@@ -1,0 +1,305 @@
+"""Messages between instances: the first of every pair is under way, the next comes when it is done with.
+
+Theory of operation. Every message is a row of the store, written by its sender's commit and deleted by its
+recipient's. A *pair* is one sender and one recipient; within it order is kept, so only its first message is
+delivered, again after a refusal, until it is consumed or given up. What a commit has just written is known
+here at once; what was left by an earlier process, or was turned away, is found by a scan. A delivery that
+comes twice is dropped by the core, and one that gets lost is made again by the next scan, so nothing here has
+to be exact but the order.
+
+Pairs that are ready take turns by org, and no more than IN_FLIGHT_MAX are under way at once.
+"""
+
+import asyncio
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import NamedTuple
+
+import structlog
+
+from statebacked.engine.buckets import Bucket
+from statebacked.model.ids import InstanceId, InstanceKey, Instant, OrgId, RowKey
+from statebacked.model.limits import ORG_SPAWNS_BURST, ORG_SPAWNS_PER_MINUTE
+from statebacked.model.values import Cause, DueMessage, Message
+from statebacked.ports import Clock, Outbox, StoreFailed
+
+logger = structlog.get_logger(__name__)
+
+IN_FLIGHT_MAX = 256
+QUEUE_MAX = 1_000  # messages of one pair that are held in memory; the rest is read when these are done with
+SCAN_ROWS_MAX = 1_000
+SCAN_MS = 60_000
+SETBACK_MS = 250
+
+
+class PairId(NamedTuple):
+    owner: InstanceId
+    to: InstanceKey
+
+
+class _Pair:
+    """`queue[0]` is under way while `is_under_way`. `has_more`: the store may hold others behind these."""
+
+    __slots__ = ("has_more", "id", "is_ready", "is_under_way", "queue", "wakes_at")
+
+    def __init__(self, id: PairId) -> None:
+        self.id = id
+        self.queue: deque[DueMessage] = deque()
+        self.has_more = False
+        self.is_under_way = False
+        self.is_ready = False
+        self.wakes_at: Instant | None = None
+
+
+class Relay:
+    """`deliver` hands a message to its recipient; what becomes of it comes back by `done`, `redeliver` or
+    `turned_away`. `departed` tells the sender, if it is loaded, that so many are done with."""
+
+    def __init__(
+        self,
+        store: Outbox,
+        clock: Clock,
+        deliver: Callable[[DueMessage], Awaitable[None] | None],
+        departed: Callable[[InstanceKey, InstanceId, int], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._deliver = deliver
+        self._departed = departed
+        self._pairs: dict[PairId, _Pair] = {}
+        self._under_way: dict[tuple[InstanceId, RowKey], _Pair] = {}
+        self._ready: OrderedDict[OrgId, deque[_Pair]] = OrderedDict()
+        self._later: list[tuple[int, int, _Pair]] = []
+        self._spawns: dict[OrgId, Bucket] = {}
+        self._order = 0
+        self._must_scan = True
+        self._changed = asyncio.Event()
+        self._is_pumping = False
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    # --- what the engine tells it
+
+    def post(self, owner: InstanceId, sender: InstanceKey, messages: Iterable[Message]) -> None:
+        """Durable now. `owner` is the committing instance; a message may be filed under another."""
+        for message in messages:
+            if message.owner is not None:
+                self.scan_soon()  # under its parent: rare, and the store knows the parent's address
+                continue
+            to = sender if message.to is None else InstanceKey(sender.org, *message.to)
+            due = DueMessage(
+                row=0, owner=owner, sender=sender, to=to, message=message, fire_at=Instant(0), attempts=0
+            )
+            self._append(due)
+        self._pump()
+
+    def done(self, causes: Iterable[Cause]) -> None:
+        """Consumed, or given up."""
+        for cause in causes:
+            pair = self._take_back(cause)
+            if pair is not None:
+                done = pair.queue.popleft()
+                self._departed(done.sender, done.owner, 1)
+                self._next(pair)
+        self._pump()
+
+    def redeliver(self, cause: Cause, attempts: int, at: Instant) -> None:
+        """Refused: once more at `at`, and nothing of its pair before."""
+        pair = self._take_back(cause)
+        if pair is not None:
+            first = pair.queue.popleft()
+            pair.queue.appendleft(_again(first, attempts, at))
+            self._wake(pair, at)
+
+    def turned_away(self, due: DueMessage) -> None:
+        """Its recipient cannot take it now; no attempt is counted."""
+        assert due.message is not None
+        pair = self._take_back(Cause("message", due.message.key, due.owner))
+        if pair is not None:
+            self._wake(pair, Instant(self._clock.now().wall + SETBACK_MS))
+
+    def scan_soon(self) -> None:
+        """Something may wait in the store that is not known here, or that was lost on its way."""
+        self._must_scan = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        scanned_at = 0
+        while True:
+            self._changed.clear()
+            now = self._clock.now()
+            if self._must_scan or now.mono - scanned_at >= SCAN_MS:
+                scanned_at = now.mono
+                await self._scan(now.wall)
+            self._wake_due(self._clock.now().wall)
+            self._pump()
+            await self._sleep()
+
+    async def aclose(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- pairs
+
+    def _append(self, due: DueMessage) -> None:
+        id = PairId(due.owner, due.to)
+        pair = self._pairs.get(id)
+        if pair is None:
+            pair = self._pairs[id] = _Pair(id)
+        if pair.has_more or len(pair.queue) >= QUEUE_MAX:
+            pair.has_more = True
+            return
+        pair.queue.append(due)
+        if len(pair.queue) == 1:
+            self._make_ready(pair)
+
+    def _next(self, pair: _Pair) -> None:
+        if pair.queue:
+            self._make_ready(pair)
+        elif pair.has_more:
+            self._start(self._refill(pair))
+        else:
+            self._pairs.pop(pair.id, None)
+
+    async def _refill(self, pair: _Pair) -> None:
+        try:
+            rows = await self._store.next_messages(pair.id.owner, pair.id.to, QUEUE_MAX)
+        except StoreFailed as failure:
+            logger.error("messages cannot be read", error=str(failure))
+            self._pairs.pop(pair.id, None)
+            self.scan_soon()
+            return
+        pair.has_more = len(rows) == QUEUE_MAX
+        pair.queue.extend(rows)
+        self._next(pair)
+        self._pump()
+
+    def _take_back(self, cause: Cause) -> _Pair | None:
+        assert cause.owner is not None
+        pair = self._under_way.pop((cause.owner, cause.key), None)
+        if pair is not None:
+            pair.is_under_way = False
+        return pair
+
+    def _make_ready(self, pair: _Pair) -> None:
+        if pair.is_ready or pair.is_under_way or pair.wakes_at is not None:
+            return
+        fire_at = pair.queue[0].fire_at
+        if fire_at > self._clock.now().wall:
+            self._wake(pair, fire_at)
+            return
+        pair.is_ready = True
+        self._ready.setdefault(pair.id.to.org, deque()).append(pair)
+
+    def _wake(self, pair: _Pair, at: Instant) -> None:
+        pair.wakes_at = at
+        self._order += 1
+        heapq.heappush(self._later, (at, self._order, pair))
+        self._changed.set()
+
+    def _wake_due(self, now: Instant) -> None:
+        while self._later and self._later[0][0] <= now:
+            at, _, pair = heapq.heappop(self._later)
+            if pair.wakes_at == at:
+                pair.wakes_at = None
+                if pair.queue:
+                    self._make_ready(pair)
+
+    # --- deliveries
+
+    def _pump(self) -> None:
+        """Begin deliveries while there is room, org by org. A delivery may be over before it returns."""
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        while self._ready and len(self._under_way) < IN_FLIGHT_MAX:
+            org, pairs = self._ready.popitem(last=False)
+            pair = pairs.popleft()
+            if pairs:
+                self._ready[org] = pairs
+            pair.is_ready = False
+            if pair.queue:
+                self._begin(pair)
+        self._is_pumping = False
+
+    def _begin(self, pair: _Pair) -> None:
+        due = pair.queue[0]
+        if due.message.kind == "create" and not self._may_spawn(due):
+            self._wake(pair, Instant(self._clock.now().wall + SETBACK_MS))
+            return
+        pair.is_under_way = True
+        self._under_way[due.owner, due.message.key] = pair
+        waiting = self._deliver(due)
+        if waiting is not None:
+            self._start(waiting)
+
+    def _may_spawn(self, due: DueMessage) -> bool:
+        org = due.to.org
+        bucket = self._spawns.get(org)
+        if bucket is None:
+            bucket = self._spawns[org] = Bucket(ORG_SPAWNS_PER_MINUTE, 60_000, ORG_SPAWNS_BURST)
+        return bucket.take(self._clock.now().mono)
+
+    def _start(self, waiting: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(waiting)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- the store
+
+    async def _scan(self, now: Instant) -> None:
+        """Take up the first message of every pair; what is under way here is delivered once more."""
+        self._must_scan = False
+        after = 0
+        try:
+            while True:
+                rows = await self._store.due_messages(now, after=after, limit=SCAN_ROWS_MAX)
+                for row in rows:
+                    self._found(row)
+                self._pump()
+                if len(rows) < SCAN_ROWS_MAX:
+                    return
+                after = rows[-1].row
+        except StoreFailed as failure:
+            logger.error("messages cannot be read", error=str(failure))
+            self._must_scan = True
+
+    def _found(self, row: DueMessage) -> None:
+        id = PairId(row.owner, row.to)
+        pair = self._pairs.get(id)
+        if pair is None:
+            pair = self._pairs[id] = _Pair(id)
+            pair.queue.append(row)
+            pair.has_more = True
+            self._make_ready(pair)
+        elif not pair.queue:
+            return  # it is being read
+        elif pair.is_under_way and pair.queue[0].message.key == row.message.key:
+            waiting = self._deliver(pair.queue[0])
+            if waiting is not None:
+                self._start(waiting)
+
+    async def _sleep(self) -> None:
+        pause_ms: float = SETBACK_MS if self._must_scan else SCAN_MS
+        if self._later:
+            pause_ms = min(pause_ms, max(0, self._later[0][0] - self._clock.now().wall))
+        try:
+            async with asyncio.timeout(pause_ms / 1000):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+
+def _again(due: DueMessage, attempts: int, at: Instant) -> DueMessage:
+    return DueMessage(
+        row=due.row,
+        owner=due.owner,
+        sender=due.sender,
+        to=due.to,
+        message=due.message,
+        fire_at=at,
+        attempts=attempts,
+    )

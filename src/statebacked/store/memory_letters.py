@@ -1,0 +1,82 @@
+"""Dead letters of the in-memory store: what listing, redriving and discarding them mean."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from statebacked.model.ids import Instant, OrgId
+from statebacked.model.values import DeadLetter
+
+if TYPE_CHECKING:
+    from statebacked.store.memory import MemoryInstances, MessageRow, TimerRow
+
+
+def dead_letters(rows: "MemoryInstances") -> Iterator[DeadLetter]:
+    for timer in rows.timers.values():
+        if timer.dead_at is not None:
+            yield _of_timer(rows, timer, timer.dead_at)
+    for message in rows.messages.values():
+        if message.dead_at is not None:
+            yield _of_message(message, message.dead_at)
+
+
+def redrive(rows: "MemoryInstances", org: OrgId, letter: str, at: Instant) -> DeadLetter | None:
+    found = _find(rows, org, letter)
+    if found is not None:
+        row = _row(rows, found)
+        row.attempts, row.fire_at, row.dead_at, row.reason = 0, at, None, None
+    return found
+
+
+def discard(rows: "MemoryInstances", org: OrgId, letter: str) -> bool:
+    found = _find(rows, org, letter)
+    if found is not None:
+        del (rows.timers if found.kind == "timer" else rows.messages)[found.instance, found.key]
+    return found is not None
+
+
+def sweep(rows: "MemoryInstances", before: Instant) -> None:
+    for letter in [letter for letter in dead_letters(rows) if letter.dead_at < before]:
+        discard(rows, letter.sender.org, letter.id)
+
+
+def _find(rows: "MemoryInstances", org: OrgId, letter: str) -> DeadLetter | None:
+    return next((d for d in dead_letters(rows) if d.id == letter and d.sender.org == org), None)
+
+
+def _row(rows: "MemoryInstances", letter: DeadLetter) -> "TimerRow | MessageRow":
+    place = (letter.instance, letter.key)
+    return rows.timers[place] if letter.kind == "timer" else rows.messages[place]
+
+
+def _of_timer(rows: "MemoryInstances", row: "TimerRow", dead_at: Instant) -> DeadLetter:
+    timer = row.timer
+    return DeadLetter(
+        id=f"timer-{row.row:015}",
+        kind="timer",
+        instance=row.instance,
+        sender=rows.instances[row.instance].key,
+        to=timer.to,
+        event=timer.event,
+        due=timer.due,
+        attempts=row.attempts,
+        reason=row.reason or "",
+        dead_at=dead_at,
+        key=timer.key,
+        send_id=timer.send_id,
+    )
+
+
+def _of_message(row: "MessageRow", dead_at: Instant) -> DeadLetter:
+    return DeadLetter(
+        id=f"message-{row.row:015}",
+        kind=row.message.kind,
+        instance=row.instance,
+        sender=row.sender,
+        to=row.message.to,
+        event=row.message.event,
+        due=row.fire_at,
+        attempts=row.attempts,
+        reason=row.reason or "",
+        dead_at=dead_at,
+        key=row.message.key,
+    )
