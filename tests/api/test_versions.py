@@ -24,14 +24,16 @@ pytestmark = pytest.mark.anyio
 CODE = "export default 'é';".encode()
 
 
-async def new_machine(server: ApiServer, name: str = "m") -> OrgId:
+async def new_machine(
+    server: ApiServer, name: str = "m", *, indexes: tuple[str, ...] = ("by_user",)
+) -> OrgId:
     org = await server.org()
     await server.catalogue.create_machine(
         Machine(
             org=org,
             name=MachineName(name),
             created_at=server.clock.now().wall,
-            indexes=("by_user",),
+            indexes=indexes,
             current=None,
         )
     )
@@ -223,6 +225,38 @@ async def test_selectors_are_of_the_machines_indexes_and_default_to_the_current_
         final = await finalize(client, second)
         version = server.catalogue.versions[VersionId(final.json()["machineVersionId"])]
         assert version.index_selectors == (("by_user", "$.user"),)
+
+
+async def test_a_selector_that_is_asked_for_takes_the_place_of_the_current_versions(
+    server: ApiServer,
+) -> None:
+    org = await new_machine(server, indexes=("by_user", "by_tag"))
+    async with server.client(await server.token(org)) as client:
+        for asked, expected in (
+            ({"by_tag": "$.tags[*]", "by_user": "$.user"}, (("by_user", "$.user"), ("by_tag", "$.tags[*]"))),
+            ({"by_user": "$.owner"}, (("by_user", "$.owner"), ("by_tag", "$.tags[*]"))),
+            ({"by_tag": None}, (("by_user", "$.owner"),)),
+            ({}, (("by_user", "$.owner"),)),
+        ):
+            reserved = await reserve(client)
+            await upload(client, reserved, CODE)
+            final = await finalize(client, reserved, indexSelectors=asked, makeCurrent=True)
+            version = server.catalogue.versions[VersionId(final.json()["machineVersionId"])]
+            assert version.index_selectors == expected
+
+
+@pytest.mark.parametrize("path", ["", "user", "$..user", "$.users[?(@.a)]", "$." + "a" * 255])
+async def test_a_selector_that_is_no_path_is_refused_and_the_upload_stays(
+    server: ApiServer, path: str
+) -> None:
+    org = await new_machine(server)
+    async with server.client(await server.token(org)) as client:
+        reserved = await reserve(client)
+        await upload(client, reserved, CODE)
+        response = await finalize(client, reserved, indexSelectors={"by_user": path})
+        assert (response.status_code, response.json()["code"]) == (400, "invalid-parameter")
+        assert response.json()["parameter"] == "indexSelectors"
+        assert (await finalize(client, reserved)).status_code == 200
 
 
 # --- the form ------------------------------------------------------------------------------------

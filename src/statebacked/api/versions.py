@@ -11,9 +11,9 @@ from statebacked.api.replies import Reply, json_reply
 from statebacked.api.signatures import Signatures, unknown_signature, version_of
 from statebacked.api.uploads import already_finalized
 from statebacked.api.wire import CreateVersion, FinalizeVersion, parse_body, version_info
+from statebacked.core.indexes import is_selector
 from statebacked.model.errors import (
     BadRequest,
-    InvalidBody,
     InvalidMachine,
     InvalidParameter,
     InvalidState,
@@ -21,6 +21,7 @@ from statebacked.model.errors import (
 )
 from statebacked.model.ids import Instant, VersionId
 from statebacked.model.limits import (
+    INDEX_SELECTOR_CHARACTERS_MAX,
     JSON_BODY_BYTES_MAX,
     PRINTABLE_NAME_CHARACTERS_MAX,
     UPLOAD_EXPIRES_MS,
@@ -155,12 +156,19 @@ class VersionRoutes:
 
 
 def _selectors(wanted: FinalizeVersion, machine: Machine) -> tuple[tuple[str, str], ...]:
-    """Those that are asked for, else the current version's. Raises InvalidParameter, InvalidBody."""
-    if wanted.index_selectors is None:
-        return machine.current.index_selectors if machine.current else ()
-    for index, path in wanted.index_selectors.items():
+    """The current version's, but for those that are asked for; null takes one away.
+
+    Raises InvalidParameter."""
+    selectors: dict[str, str | None] = dict(machine.current.index_selectors) if machine.current else {}
+    for index, path in (wanted.index_selectors or {}).items():
         if index not in machine.indexes:
             raise InvalidParameter(f"the machine has no index {index!r}", "indexSelectors")
-        if len(path) > PRINTABLE_NAME_CHARACTERS_MAX:
-            raise InvalidBody("an index selector is a short JSONPath")
-    return tuple(wanted.index_selectors.items())
+        if path is not None and not is_selector(path):
+            raise InvalidParameter(
+                f"the selector of index {index!r} is no path that is supported: "
+                f"use $.a.b, $['a'], $[0], $.a[*], in at most {INDEX_SELECTOR_CHARACTERS_MAX} characters",
+                "indexSelectors",
+            )
+        selectors[index] = path
+    chosen = ((index, selectors.get(index)) for index in machine.indexes)
+    return tuple((index, path) for index, path in chosen if path is not None)

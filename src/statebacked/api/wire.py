@@ -41,7 +41,7 @@ class CreateVersion(msgspec.Struct):
 class FinalizeVersion(msgspec.Struct, rename="camel"):
     client_info: str | None = None
     make_current: bool = False
-    index_selectors: dict[str, str] | None = None
+    index_selectors: dict[str, str | None] | None = None
 
 
 class CreateKey(msgspec.Struct):
