@@ -87,6 +87,9 @@ class Worker:
                 os._exit(9)
             case "hang":
                 hang()
+            case "flood":
+                while True:
+                    send({"t": "log", "stream": "stdout", "lines": ["x" * 100_000]})
             case "never":
                 return
             case "unloadable":

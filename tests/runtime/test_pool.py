@@ -1,5 +1,7 @@
 """Who gets which worker, and what an activation hears. With fake workers."""
 
+import asyncio
+import json
 import os
 import signal
 from dataclasses import replace
@@ -510,3 +512,28 @@ async def test_closing_the_pool_tells_nobody_and_ends_every_process() -> None:
         assert r.pool.counters() == (0, 0)
         assert lodger.signals.empty()
         assert other.signals.empty()
+
+
+@run
+async def test_a_worker_that_says_too_much_is_heard_later_and_in_full() -> None:
+    lines = [f"{n:04} " + "x" * 1_000 for n in range(2_500)]
+    async with rig({"v1": json.dumps({"lines": lines}).encode()}, policy=replace(QUICK, load_ms=5_000)) as r:
+        lodger = r.lodger()
+        lodger.compute("init")
+        was_held = False
+        while lodger.signals.empty():
+            was_held = was_held or any(worker.is_held for worker in r.workers())
+            await asyncio.sleep(0.01)
+        assert was_held
+        assert [r.logs.get_nowait().line for _ in lines] == lines
+        assert not any(worker.is_held for worker in r.workers())
+
+
+@run
+async def test_a_flood_of_lines_answers_no_ping() -> None:
+    async with rig({"v1": b'{"load":"flood"}'}, policy=replace(QUICK, load_ms=20_000)) as r:
+        lodger = r.lodger()
+        lodger.compute("init")
+        refused = await lodger.hear(Refused)
+        assert refused.code == "invalid-machine"
+        assert "did not answer" in refused.message

@@ -257,3 +257,46 @@ async def test_a_spare_serves_the_first_event() -> None:
         spares = r.pool.pids()
         await settled(r, 5)
         assert spares[0] in r.pool.pids()
+
+
+FLOODS = b"""import { createMachine } from "xstate";
+export const allowRead = () => true, allowWrite = () => true;
+const flood = async () => { for (;;) { console.log("x".repeat(1000)); await null; } };
+const again = () => { for (const t = Date.now() + 50; Date.now() < t;); setTimeout(again); };
+const loops = { flood, busy: again, late: () => setTimeout(() => { for (;;); }, 50) };
+const on = Object.entries(loops).map(([name, run]) => [name, { target: "b", actions: () => void run() }]);
+export default createMachine({ initial: "a", context: {}, states: {
+  a: { on: { next: "b", ...Object.fromEntries(on) } },
+  b: { on: { next: "a" } } } });"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"), [("flood", "did not answer"), ("late", "did not answer"), ("busy", "kept a CPU busy")]
+)
+def test_code_that_goes_on_after_its_step_is_ended(kind: str, end: str) -> None:
+    policy = replace(POLICY, burned_s=2)
+
+    @run
+    async def test() -> None:
+        async with rig({"v1": FLOODS, "v2": TOGGLER}, sandbox=real_sandbox(), policy=policy) as r:
+            lodger, neighbour = await settled(r, 5), await settled(r, 5, "n", "v2")
+            lodger.compute(kind)
+            stepped = await lodger.hear(Stepped)
+            lodger.keep(stepped)
+            lodger.attached.perform(lodger.seq)
+            await lodger.hear(Performed)
+            gone = next(w for w in r.workers() if w.code == lodger.code).gone
+            while not gone.done():
+                assert await value_of(neighbour, "toggle") in {b'"on"', b'"off"'}
+                await asyncio.sleep(0.01)
+            assert end in (await said_of_its_end(r))
+            assert await value_of(lodger, "next") == b'"a"'
+
+    test()
+
+
+async def said_of_its_end(r: Rig) -> str:
+    while True:
+        line = (await r.logs.get()).line
+        if line.startswith("the worker "):
+            return line

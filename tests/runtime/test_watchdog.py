@@ -17,6 +17,9 @@ class Worker:
         self.is_working = False
         self.is_dirty = False
         self.awaits_pong = False
+        self.is_held = False
+        self.is_burning = False
+        self.burned_looks = 0
         self.pinged_at = 0.0
         self.pings_missed = 0
         self.used_at = 0.0
@@ -32,6 +35,12 @@ class Worker:
     def measure(self) -> int:
         self.measured += 1
         return self.bytes
+
+    def burns(self) -> bool:
+        return self.is_burning
+
+    def listen_again(self) -> None:
+        self.is_held = False
 
     def expire_reads(self, now: float) -> None:
         pass
@@ -95,7 +104,7 @@ async def test_a_worker_that_answers_is_not_killed() -> None:
     looks = Looks(worker)
     for _ in range(20):
         looks.pass_time(2.5)
-        worker.awaits_pong = False  # it sent something
+        worker.awaits_pong = False  # it answered something
     assert worker.reasons == []
 
 
@@ -117,6 +126,47 @@ async def test_a_closed_compute_that_loops_is_still_killed() -> None:
     worker.is_dirty = True  # the close was written; nothing is under way
     Looks(worker).pass_time(5)
     assert len(worker.reasons) == 1
+
+
+@run
+async def test_an_idle_worker_that_burns_cpu_is_pinged_and_ended_when_it_is_silent() -> None:
+    worker = Worker()
+    worker.is_burning = True
+    looks = Looks(worker)
+    looks.pass_time(6)
+    assert "did not answer" in worker.reasons[0]
+
+
+@run
+async def test_an_idle_worker_that_burns_cpu_and_answers_is_ended_later() -> None:
+    worker = Worker()
+    worker.is_burning = True
+    looks = Looks(worker)
+    for _ in range(90):
+        looks.pass_time(0.1)
+        worker.awaits_pong = False
+    assert worker.reasons == []
+    looks.pass_time(3)
+    assert "nothing was asked of it" in worker.reasons[0]
+
+
+@run
+async def test_a_worker_that_works_may_burn_cpu() -> None:
+    worker = Worker()
+    worker.is_burning = worker.is_working = True
+    looks = Looks(worker)
+    for _ in range(200):
+        looks.pass_time(0.1)
+        worker.awaits_pong = False
+    assert worker.reasons == []
+
+
+@run
+async def test_a_worker_that_was_held_is_heard_again_at_the_next_look() -> None:
+    worker = Worker()
+    worker.is_held = True
+    Looks(worker).pass_time(0.1)
+    assert not worker.is_held
 
 
 @run

@@ -312,6 +312,7 @@ class Activation:
             return
         if compute.base is not None or compute.seq == 0:
             raise protocol.ProtocolError("it lacks the state that it was given")
+        worker.heard()
         worker.answered()
         if self._services:  # they went with the state
             self._compute = None
@@ -327,6 +328,8 @@ class Activation:
             return
         sent = receipt.sent_of(frame, sections)
         self._performing = None
+        if self._worker is not None:
+            self._worker.heard()
         for one in sent:
             if one.ends_service and one.service is not None:
                 self._services.discard(one.service)
@@ -346,6 +349,7 @@ class Activation:
 
     def _answered(self, worker: Worker) -> None:
         self._compute = None
+        worker.heard()
         worker.answered()
         self._rest()
 

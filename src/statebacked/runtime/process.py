@@ -21,6 +21,7 @@ from statebacked.runtime.walls import NO_WALLS, Walls, offered_walls
 
 STDERR_BYTES_MAX: Final = 16_384
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _NOBODY: Final = 65_534
 _PIPES_GRACE_S: Final = 0.2  # how long a dead process's pipes may stay open (a wrapper's child holds them)
 
@@ -95,6 +96,7 @@ class Process(asyncio.SubprocessProtocol):
         self._listener = listener
         self._transport: asyncio.SubprocessTransport
         self._stdin: asyncio.WriteTransport
+        self._stdout: asyncio.ReadTransport
         self._out: list[bytes] = []
         self._stderr = bytearray()
         self._verdict: str | None = None
@@ -114,6 +116,14 @@ class Process(asyncio.SubprocessProtocol):
         out, self._out = self._out, []
         if not self._stdin.is_closing():  # it closes when the process dies, before that is told
             self._stdin.write(b"".join(out))
+
+    def pause_reading(self) -> None:
+        """Hear no more of it; it waits when it writes."""
+        self._stdout.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self.is_over:
+            self._stdout.resume_reading()
 
     def kill(self, reason: str) -> None:
         """SIGKILL: a looping process obeys it within milliseconds. The first reason given is the one told."""
@@ -138,12 +148,20 @@ class Process(asyncio.SubprocessProtocol):
             return int(os.pread(self._statm, 128, 0).split()[1]) * _PAGE_BYTES
         return 0
 
+    def cpu_seconds(self) -> float:
+        """How much CPU it has used so far; 0 when it is gone."""
+        with suppress(OSError, IndexError, ValueError):
+            fields = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        return 0.0
+
     # --- called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's classes, and do what these do.
         self._transport = cast("asyncio.SubprocessTransport", transport)
         self._stdin = cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
+        self._stdout = cast("asyncio.ReadTransport", self._transport.get_pipe_transport(1))
         with suppress(OSError):
             self._statm = os.open(f"/proc/{self.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
 

@@ -3,7 +3,9 @@
 Theory of operation. One timer looks at all workers, every 100 ms while anything is under way or a service
 runs, else every second. A worker that is active (it works, or was written to since it last answered) is
 measured each time and pinged three times in `step_ms`; an idle one is measured each second and not pinged.
-Whatever it sends is an answer. Three unanswered pings in a row end it. A look that comes late shows that the
+Whatever answers something that it was asked is an answer to a ping; lines of a log, say, are not. Three
+unanswered pings in a row end it. An idle one that uses CPU all the same is pinged too, and ended when it goes
+on for long. A look that comes late shows that the
 host itself was not awake: it counts nothing then, because the worker may not have been awake either.
 """
 
@@ -27,7 +29,7 @@ class PoolPolicy:
     """`prewarmed` generic workers are kept for each major that was used, or is in `prewarmed_majors`.
 
     A worker that is idle for `idle_ms` is evicted; sooner, the least recently used first, when all together
-    pass `memory_mb_max`.
+    pass `memory_mb_max`. While idle it may keep a CPU busy for `burned_s`.
     """
 
     step_ms: int = 5_000
@@ -36,6 +38,7 @@ class PoolPolicy:
     load_ms: int = 10_000
     resident_mib_max: int = limits.WORKER_RESIDENT_MB_MAX
     memory_mb_max: int = 2_048
+    burned_s: int = 10
     idle_ms: int = 10 * 60_000
     alone_idle_ms: int = 5_000
     prewarmed: int = 1
@@ -92,10 +95,13 @@ class Watchdog:
             self._idle_measured_at = now
         is_any_active = False
         for worker in [*self._workers]:
-            is_active = worker.is_working or worker.is_dirty or worker.awaits_pong
+            is_active = worker.is_working or worker.is_dirty or worker.awaits_pong or worker.is_held
+            worker.listen_again()
             is_any_active = is_any_active or is_active
             if is_active or measures_idle:
                 self._weigh(worker)
+            if measures_idle and not worker.is_working:
+                self._count_burning(worker)
             if is_active:
                 worker.used_at = now
                 worker.expire_reads(now)
@@ -110,6 +116,16 @@ class Watchdog:
     def _weigh(self, worker: Worker) -> None:
         if worker.measure() > self._policy.resident_mib_max * _MIB:
             worker.kill(f"ran out of memory: it passed {self._policy.resident_mib_max} MiB")
+
+    def _count_burning(self, worker: Worker) -> None:
+        """Code that nobody waits for: it is pinged, and ended when it answers and goes on burning."""
+        if not worker.burns():
+            worker.burned_looks = 0
+            return
+        worker.burned_looks += 1
+        worker.is_dirty = True
+        if worker.burned_looks > self._policy.burned_s and not worker.is_over:
+            worker.kill("kept a CPU busy while nothing was asked of it")
 
     def _listen(self, worker: Worker, now: float, *, is_late: bool) -> None:
         if worker.is_over or worker.state == "starting":  # what starts has a deadline of its own

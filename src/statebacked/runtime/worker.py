@@ -8,6 +8,7 @@ policy: who may enter, when it is killed and what becomes of those in it is deci
 """
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from statebacked.runtime.process import Process, Sandbox, start_process
 logger = structlog.get_logger(__name__)
 
 READS_MAX: Final = 4_096
+_BURNS_S: Final = 0.5
+_UNASKED_COST: Final = 250  # of each frame and line that nobody asked for, in bytes, besides what it holds
 
 State = Literal["starting", "ready", "loading", "loaded", "over"]
 Stream = str  # "stdout" or "stderr"
@@ -87,6 +90,7 @@ class Worker:
         self.used_at = 0.0
         self.is_dirty = False  # written to since the last ping
         self.awaits_pong = False
+        self.is_held = False  # it said too much since the last look: the rest is read after the next
         self.pinged_at = 0.0
         self.pings_missed = 0
         self.resident_bytes = 0
@@ -100,7 +104,11 @@ class Worker:
         self._answer: asyncio.Future[protocol.FromWorker] = self._loop.create_future()
         self._reason = ""
         self._reads_begun = 0
-        self._pings_sent = 0
+        self._ping = 0
+        self._answers = 0  # how often it answered what it was asked
+        self._unasked_bytes = 0  # since the last look
+        self._cpu_s = 0.0
+        self.burned_looks = 0  # in a row, while nothing was asked of it
         self._in_flight = 0  # computes sent and not answered
         self._in_flight_max = in_flight_max
         self._backlog: deque[Guest] = deque()  # computes that wait for room
@@ -278,10 +286,40 @@ class Worker:
     # --- watching it
 
     def ping(self) -> None:
-        self._pings_sent += 1
-        self.write(protocol.ping(self._pings_sent))
+        # Code that writes frames of its own must not be able to answer what it has not read.
+        self._ping = int.from_bytes(os.urandom(6))
+        self.write(protocol.ping(self._ping))
         self.is_dirty = False
         self.awaits_pong = True
+
+    def heard(self) -> None:
+        """It has answered something that it was asked, and each thing is asked once: it lives."""
+        self.awaits_pong = False
+        self._answers += 1
+
+    def listen_again(self) -> None:
+        """Read on, if too much was said."""
+        self._unasked_bytes = 0
+        if self.is_held and self._process is not None:
+            self.is_held = False
+            self._process.resume_reading()
+
+    def _unasked(self, frame: protocol.FromWorker, sections: list[bytes]) -> None:
+        """What nobody asked for is read at a bounded rate: the server has others to hear."""
+        size = _UNASKED_COST + sum([len(section) for section in sections])
+        if type(frame) is protocol.Log:
+            size += sum([_UNASKED_COST + len(line) for line in frame.lines])
+        self._unasked_bytes += size
+        if self._unasked_bytes > limits.WORKER_UNASKED_BYTES_MAX and not self.is_held:
+            self.is_held = True
+            assert self._process is not None
+            self._process.pause_reading()
+
+    def burns(self) -> bool:
+        """Whether it has used more than half a second of CPU since it was last asked this."""
+        before = self._cpu_s
+        self._cpu_s = 0.0 if self._process is None else self._process.cpu_seconds()
+        return self._cpu_s - before > _BURNS_S
 
     def measure(self) -> int:
         """Look at its resident size, in bytes."""
@@ -293,11 +331,13 @@ class Worker:
     def received(self, data: bytes) -> None:
         if self.is_over:
             return
-        self.awaits_pong = False
         try:
             frames = self._reader.feed(data)
             for frame, sections in frames:
+                answers = self._answers
                 self._dispatch(frame, sections)
+                if self._answers == answers and not self.is_over:
+                    self._unasked(frame, sections)
         except protocol.ProtocolError as error:
             self.kill(f"broke the protocol: {error}")
 
@@ -345,9 +385,12 @@ class Worker:
             case protocol.Ready() | protocol.Loaded() | protocol.Unloadable():
                 if self._answer.done() or self.state not in {"starting", "loading"}:
                     raise protocol.ProtocolError("it answers what nobody asked")
+                self.heard()
                 self._answer.set_result(frame)
+            case protocol.Pong(n) if n == self._ping and self.awaits_pong:
+                self.heard()
             case _:
-                pass  # a pong, which counts as soon as it is received; or for an activation that is closed
+                pass  # for an activation that is closed
 
     def _read_answered(self, n: int, ok: list[bool] | None) -> None:
         read = self.reads.pop(n, None)
@@ -356,6 +399,7 @@ class Worker:
         if ok is not None and len(ok) != read.count:
             read.set_exception(WorkerGone("broke the protocol"))
             raise protocol.ProtocolError("a read with too many or too few answers")
+        self.heard()
         read.set_result(ok)
 
     def _logged(self, frame: protocol.Log) -> None:
