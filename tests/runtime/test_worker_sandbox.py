@@ -34,6 +34,7 @@ def run(worker: WorkerProcess, code: str) -> object:
 GONE = [
     *("Deno", "process", "Buffer", "global", "Worker", "localStorage", "sessionStorage", "caches", "prompt"),
     *("alert", "confirm", "close", "Performance", "PerformanceMark", "PerformanceObserver"),
+    *("WebSocket", "EventSource", "createImageBitmap", "OffscreenCanvas", "GPU", "GPUAdapter", "GPUDevice"),
 ]
 
 
@@ -42,6 +43,12 @@ def test_globals_that_are_not_of_the_web_are_gone(worker5: WorkerProcess) -> Non
         f"return {json.dumps(GONE)}.filter((n) => n in globalThis || typeof (0, eval)('typeof ' + n) === 'x')"
     )
     assert run(worker5, code) == []
+
+
+def test_no_graphics_driver_is_in_reach(worker5: WorkerProcess) -> None:
+    code = """const left = Object.getOwnPropertyNames(globalThis).filter((name) => /^gpu/i.test(name));
+      return [...left, typeof navigator.gpu, "gpu" in navigator, typeof navigator.userAgent]"""
+    assert run(worker5, code) == ["undefined", False, "string"]
 
 
 MODULES = [

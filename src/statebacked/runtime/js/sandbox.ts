@@ -18,7 +18,21 @@ interface DenoInside {
   readonly Console: new (print: (text: string, level: number) => void) => Console;
 }
 
+/** The native code behind these (graphics drivers, decoders of pictures, sockets) is a wall that may have holes. */
+const NATIVE = [
+  "WebSocket",
+  "EventSource",
+  "createImageBitmap",
+  "ImageBitmap",
+  "ImageBitmapRenderingContext",
+  "OffscreenCanvas",
+  "CacheStorage",
+  "Cache",
+  "Storage",
+];
+
 const REMOVED = [
+  ...NATIVE,
   "Deno",
   "process",
   "Buffer",
@@ -53,7 +67,9 @@ export function closeSandbox(print: Print): Natives {
   define("__statebaked_rt", runtime); // the published @statebacked/machine 0.6.0 spells it so
   catchErrors(console);
   for (const name of ["setTimeout", "setInterval", "queueMicrotask"] as const) catchErrorsOf(name, console);
-  for (const name of REMOVED) delete (globalThis as Record<string, unknown>)[name];
+  const graphics = Object.getOwnPropertyNames(globalThis).filter((name) => name.startsWith("GPU"));
+  for (const name of [...REMOVED, ...graphics]) delete (globalThis as Record<string, unknown>)[name];
+  delete (Navigator.prototype as unknown as Record<string, unknown>)["gpu"];
   return natives;
 }
 
