@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -19,23 +19,28 @@ from statebacked.auth.first_start import AdminFile, ensure_admin
 from statebacked.auth.secrets import Keyring, open_keyring
 from statebacked.core.policy import Policy
 from statebacked.engine.service import Engine
+from statebacked.logs.capture import Capture
+from statebacked.logs.reading import Logs
+from statebacked.logs.retention import Retention
+from statebacked.logs.watching import Watches
 from statebacked.model.ids import InstanceKey, Instant, Monotonic
 from statebacked.model.limits import HEADERS_BYTES_MAX, SOCKET_MESSAGE_CHARACTERS_MAX
+from statebacked.model.logs import OutputType
 from statebacked.model.values import Now
-from statebacked.ports import Code
+from statebacked.ports import Code, MachineLog
 from statebacked.runtime.pool import Pool, PoolPolicy
 from statebacked.runtime.process import Sandbox, find_sandbox
 from statebacked.runtime.proof import proven
 from statebacked.settings import Settings
+from statebacked.store.sqlite.logs import SqliteLogs
 from statebacked.store.sqlite.store import SqliteStore
 
 logger = structlog.get_logger(__name__)
 
 DATABASE = "statebacked.sqlite3"
+LOG_DATABASE = "logs.sqlite3"
 STEP_GRACE_MS = 5_000  # a compute is an authorizer and a step, each with its own limit in the worker
 LOOPBACK = ("127.", "::1", "localhost")
-
-MachineLog = Callable[[Code, InstanceKey | None, str, str], None]
 
 
 class SystemClock:
@@ -84,11 +89,17 @@ async def open_server(
             ids=RandomIds(),
             random_bytes=secrets.token_bytes,
         )
-        pool = _pool(settings, store, machine_log, await sandbox)
+        logs, capture = await stack.enter_async_context(_open_logs(settings, store))
+
+        def tell(code: Code, key: InstanceKey | None, output: OutputType, line: str) -> None:
+            capture.write(code, key, output, line)
+            machine_log(code, key, output, line)
+
+        pool = _pool(settings, store, tell, await sandbox)
         stack.push_async_callback(pool.aclose)
-        engine = await _engine(settings, store, pool)
+        engine = await _engine(settings, store, pool, tell)
         stack.push_async_callback(engine.aclose)
-        application = _application(settings, engine, store, pool, keyring, expose_machine_texts)
+        application = _application(settings, engine, store, pool, logs, keyring, expose_machine_texts)
         await engine.start()
         http = _Http(_http_config(application))
         serving = asyncio.create_task(http.serve(sockets=[listener]))
@@ -98,7 +109,23 @@ async def open_server(
         yield Server(settings, url, admin)
 
 
-async def _engine(settings: Settings, store: SqliteStore, pool: Pool) -> Engine:
+@asynccontextmanager
+async def _open_logs(settings: Settings, store: SqliteStore) -> AsyncIterator[tuple[Logs, Capture]]:
+    """The logs in a file of their own: nothing that is said stands in the way of a commit."""
+    clock, watches = SystemClock(), Watches()
+    file = await SqliteLogs.open(settings.data / LOG_DATABASE)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(file.aclose)
+        capture = await Capture.open(file, clock, watches.stored)
+        stack.push_async_callback(capture.aclose)
+        bytes_max = settings.log_mb * 1_000_000
+        retention = Retention(file, store, capture, clock, days=settings.log_days, bytes_max=bytes_max)
+        clearing = asyncio.create_task(retention.run())
+        stack.callback(clearing.cancel)
+        yield Logs(file, capture, retention, watches), capture
+
+
+async def _engine(settings: Settings, store: SqliteStore, pool: Pool, machine_log: MachineLog) -> Engine:
     """The owner of every instance from now on: whoever had the store before is fenced."""
     return Engine(
         store=store,
@@ -108,6 +135,7 @@ async def _engine(settings: Settings, store: SqliteStore, pool: Pool) -> Engine:
         ids=RandomIds(),
         policy=Policy(settle_ms=settings.settle_ms, compute_ms=settings.step_ms + STEP_GRACE_MS),
         epoch=await store.acquire(f"{socket.gethostname()}:{os.getpid()}"),
+        machine_log=machine_log,
     )
 
 
@@ -116,6 +144,7 @@ def _application(
     engine: Engine,
     store: SqliteStore,
     pool: Pool,
+    logs: Logs,
     keyring: Keyring,
     expose_machine_texts: bool,
 ) -> Application:
@@ -124,6 +153,7 @@ def _application(
         store=store,
         catalogue=store,
         machines=pool,
+        logs=logs,
         keyring=keyring,
         clock=SystemClock(),
         ids=RandomIds(),

@@ -14,12 +14,19 @@ from statebacked.auth.jwt import PUBLISHED_AUDIENCE, import_secret
 from statebacked.auth.keys import create_key
 from statebacked.auth.scopes import SCOPES
 from statebacked.auth.sessions import create_session
+from statebacked.logs.budget import Budget
+from statebacked.logs.capture import Capture
+from statebacked.logs.reading import Logs
+from statebacked.logs.retention import Retention
+from statebacked.logs.watching import Watches
 from statebacked.model.ids import Instant, KeyId, MachineName, OrgId, UserId, VersionId
 from statebacked.model.machine import Machine, Org, Role, Version
 from statebacked.ports import Machines, Store
+from statebacked.store.memory import MemoryStore
 from tests.api import contract
 from tests.api.doubles import CountedBytes, CountedIds, FakeEngine, FakeMachines, HandClock, MemoryCatalogue
 from tests.api.doubles import keyring as make_keyring
+from tests.logs.rig import FaultyLogs
 
 BASE_URL = "http://localhost:7070"
 
@@ -35,12 +42,20 @@ class ApiServer:
         self.engine = FakeEngine(self.catalogue, self.clock)
         self.machines = FakeMachines()
         self.keyring = make_keyring()
+        self.log_store = FaultyLogs()
+        self.watches = Watches()
+        budget = Budget({}, self.clock.now())
+        capture = Capture(self.log_store, self.clock, budget, self.watches.stored, after=Instant(0))
+        erasures = MemoryStore()
+        retention = Retention(self.log_store, erasures, capture, self.clock, days=1, bytes_max=10**9)
+        self.capture, self.erasures = capture, erasures.instances
         self.app = build_application(
             ApiParts(
                 engine=engine or self.engine,
                 store=cast("Store", self.engine),
                 catalogue=self.catalogue,
                 machines=cast("Machines", self.machines),
+                logs=Logs(self.log_store, capture, retention, self.watches),
                 keyring=self.keyring,
                 clock=self.clock,
                 ids=self.ids,

@@ -26,6 +26,9 @@ BODIES: dict[str, Any] = {
     "createKey": {"name": "another", "scopes": ["state.read"]},
     "createOrg": {"name": "another"},
 }
+QUERIES: dict[str, dict[str, str]] = {
+    "getLogs": {"from": "2030-01-01T00:00:00.000Z"},
+}
 REFUSALS = {"missing-user", "missing-org", "missing-scope"}
 
 
@@ -45,7 +48,8 @@ async def world() -> tuple[ApiServer, OrgId]:
 async def call(server: ApiServer, row: Row, token: str | None, **headers: str) -> httpx.Response:
     path = row.path.format(machine="toggler", instance="i-1", signed="x", key="sbk_AAAAAAAAAAAAAAAAAAAAAA")
     async with server.client(token, **headers) as client:
-        return await client.request(row.method, path, json=BODIES.get(row.operation))
+        query = QUERIES.get(row.operation)
+        return await client.request(row.method, path, json=BODIES.get(row.operation), params=query)
 
 
 def is_admitted(response: httpx.Response) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from statebacked.model.errors import MachineRefusal, NotFound, RejectedByAuthorizer
 from statebacked.model.values import Json
 from statebacked.ports import WorkerGone
-from statebacked.testing.fake_machines import FakeAttached
+from statebacked.testing.fake_machines import FakeAttached, Refusal
 from tests.engine.world import ANYONE, count_of, key_of, run, until, world
 
 
@@ -142,5 +142,38 @@ def test_nothing_is_performed_before_its_commit() -> None:
             ((key, seq),) = w.machines.performed
             record = await w.engine.admin_read(key)
             assert record.view.seq == seq
+
+    run(story)
+
+
+def test_what_the_machines_owner_can_mend_goes_to_the_machines_log() -> None:
+    async def story() -> None:
+        async with world() as w:
+            await w.create("a")
+            w.machines.behaviour = lambda count, event: Refusal(str(event["type"]), "so it was")
+            for code in ("context-too-large", "machine-timeout", "rejected-by-machine-authorizer"):
+                with pytest.raises(MachineRefusal):
+                    await w.send("a", code)
+            assert w.told == [
+                (key_of("a"), "stderr", "an event is refused with context-too-large: so it was"),
+                (key_of("a"), "stderr", "an event is refused with machine-timeout: so it was"),
+            ]
+
+    run(story)
+
+
+def test_a_delayed_event_that_is_refused_is_told_of_each_time() -> None:
+    async def story() -> None:
+        async with world() as w:
+            await w.create("a")
+            await w.send("a", "wait", ms=0)
+            w.machines.behaviour = lambda count, event: Refusal("machine-error", "a guard threw")
+            await until(lambda: bool(w.told))
+            told = (
+                key_of("a"),
+                "stderr",
+                "the event rang (timer) is refused with machine-error: a guard threw",
+            )
+            assert w.told[0] == told
 
     run(story)

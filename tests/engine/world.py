@@ -29,6 +29,9 @@ ORG, MACHINE, VERSION = OrgId("org_1"), MachineName("counter"), VersionId("ver_1
 ANYONE = Json(b'{"sub":"anyone"}')
 
 
+Told = tuple[InstanceKey | None, str, str]
+
+
 class Fault(Enum):
     """What becomes of a commit: nothing written, or written and the answer lost."""
 
@@ -88,6 +91,7 @@ class World:
     store: FaultyStore
     machines: FakeMachines
     clock: HandClock
+    told: list[Told] = field(default_factory=list)  # lines for the machine's owner
     seen: list[StateView] = field(default_factory=list)
 
     async def create(self, name: str, auth: Json = ANYONE) -> StateView:
@@ -121,6 +125,7 @@ async def world(
         store = FaultyStore()
         await add_machine(store)
     machines = FakeMachines()
+    told: list[Told] = []
     engine = Engine(
         store=store,
         catalogue=store,
@@ -129,10 +134,11 @@ async def world(
         ids=CountingIds(),
         policy=policy or Policy(),
         epoch=await store.acquire("test"),
+        machine_log=lambda code, key, output, line: told.append((key, output, line)),
     )
     await engine.start()
     try:
-        yield World(engine, store, machines, clock)
+        yield World(engine, store, machines, clock, told)
     finally:
         await engine.aclose()
 

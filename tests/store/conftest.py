@@ -11,10 +11,14 @@ pytest.register_assert_rewrite(
     "tests.store.conformance_catalogue",
     "tests.store.conformance_indexes",
     "tests.store.conformance_rows",
+    "tests.store.conformance_logs",
 )
 
 from statebacked.model.ids import InstanceId  # noqa: E402
+from statebacked.ports import LogStore  # noqa: E402
 from statebacked.store.memory import MemoryStore  # noqa: E402
+from statebacked.store.memory_logs import MemoryLogs  # noqa: E402
+from statebacked.store.sqlite.logs import SqliteLogs  # noqa: E402
 from statebacked.store.sqlite.store import SqliteStore  # noqa: E402
 from tests.store.builders import BothPorts  # noqa: E402
 
@@ -37,6 +41,16 @@ async def store(request: pytest.FixtureRequest, file: Path) -> AsyncIterator[Bot
         yield MemoryStore()
         return
     sqlite = await SqliteStore.open(file)
+    yield sqlite
+    await sqlite.aclose()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def logs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LogStore]:
+    if request.param == "memory":
+        yield MemoryLogs()
+        return
+    sqlite = await SqliteLogs.open(tmp_path / "data" / "logs.sqlite3")
     yield sqlite
     await sqlite.aclose()
 

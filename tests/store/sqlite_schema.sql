@@ -78,6 +78,13 @@ CREATE TABLE links (
     child_name TEXT NOT NULL,
     PRIMARY KEY (parent, service, run)
 ) WITHOUT ROWID;
+CREATE TABLE log_erasures (
+    org TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    name TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (org, machine, name, at)
+) WITHOUT ROWID;
 CREATE TABLE machines (
     org TEXT NOT NULL REFERENCES orgs (id),
     name TEXT NOT NULL,

@@ -5,6 +5,7 @@ import pytest
 from tests.store.conformance import CauseLaws, CommitLaws, RaceLaws
 from tests.store.conformance_catalogue import MachineLaws, OrgLaws
 from tests.store.conformance_indexes import IndexLaws
+from tests.store.conformance_logs import ErasureLaws, LogLaws
 from tests.store.conformance_rows import ListLaws, TimerLaws
 
 pytestmark = pytest.mark.anyio
@@ -26,6 +27,12 @@ class TestList(ListLaws): ...
 
 
 class TestIndex(IndexLaws): ...
+
+
+class TestLogs(LogLaws): ...
+
+
+class TestErasure(ErasureLaws): ...
 
 
 class TestOrg(OrgLaws): ...

@@ -153,7 +153,9 @@ def test_the_schema_is_the_sum_of_the_migrations(connection: sqlite3.Connection)
 
 
 def test_every_statement_is_used_and_every_used_statement_exists() -> None:
-    code = "\n".join(source.read_text() for source in SOURCES.glob("*.py"))
+    # logs.py has a file of statements of its own: test_log_file.py.
+    sources = [source for source in SOURCES.glob("*.py") if source.name != "logs.py"]
+    code = "\n".join(source.read_text() for source in sources)
     used = set(re.findall(r'_(?:sql\[|write\(|delete\w*\()"(\w+)"', code)) | set(
         re.findall(r'"(\w+_\w+)"', code)
     )
@@ -168,6 +170,7 @@ SCANS = {
     "undelivered",  # the outbox, once a start
     "sweep_bundles",  # pending uploads, 20 an org
     "sweep_uploads",
+    "list_log_erasures",  # the first rows of a table that is nearly always empty
 }
 
 

@@ -18,6 +18,7 @@ from statebacked.api.edge import Edge
 from statebacked.api.hot import HotRoutes
 from statebacked.api.instances import InstanceRoutes
 from statebacked.api.keys import KeyRoutes
+from statebacked.api.logs import LogRoutes
 from statebacked.api.machines import MachineRoutes
 from statebacked.api.orgs import OrgRoutes
 from statebacked.api.paths import HotPaths, Scope, prefix_of, raw_path_of, split_path
@@ -44,6 +45,7 @@ from statebacked.api.versions import VersionRoutes
 from statebacked.auth.authenticator import Authenticator
 from statebacked.auth.scopes import ROUTES
 from statebacked.auth.secrets import Keyring, RandomBytes
+from statebacked.logs.reading import Logs
 from statebacked.model.errors import MethodNotAllowed, NotFound, StateBackedError
 from statebacked.model.limits import RT_TOKEN_GRACE_S
 from statebacked.ports import Catalogue, Clock, Ids, Machines, Store
@@ -74,6 +76,7 @@ class ApiParts:
     store: Store
     catalogue: Catalogue
     machines: Machines
+    logs: Logs
     keyring: Keyring
     clock: Clock
     ids: Ids
@@ -132,6 +135,7 @@ def _handlers(parts: ApiParts, authenticator: Authenticator) -> Handlers:
             **InstanceRoutes(parts.engine, parts.store, catalogue).handlers(),
             **versions.handlers(),
             **keys.handlers(),
+            **LogRoutes(parts.logs).handlers(),
         },
         user=OrgRoutes(catalogue, authenticator, clock, ids).handlers(),
         open={

@@ -13,6 +13,7 @@ import msgspec
 from statebacked.model.errors import InvalidBody, StateBackedError
 from statebacked.model.ids import InstanceKey, Instant
 from statebacked.model.limits import EVENT_BODY_DEPTH_MAX
+from statebacked.model.logs import LogEntry
 from statebacked.model.machine import Version
 from statebacked.model.values import Json, StateView, Transition
 
@@ -205,3 +206,16 @@ def transition_item(transition: Transition) -> Mapping[str, object]:
     if transition.actor is not None:
         item["actor"] = msgspec.Raw(transition.actor)
     return item
+
+
+def log_item(entry: LogEntry) -> Mapping[str, str]:
+    """One entry; `instanceName` is empty for what belongs to the machine as a whole."""
+    return {
+        "timestamp": iso(entry.at),
+        "orgId": entry.org,
+        "machineName": entry.machine,
+        "instanceName": entry.instance or "",
+        "machineVersionId": entry.version,
+        "outputType": entry.output,
+        "log": entry.text,
+    }

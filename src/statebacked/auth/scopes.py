@@ -112,6 +112,7 @@ ROUTES: Final = (
     Row("sendEvent", "POST", _INSTANCE + "/events", "events.write"),
     Row("listTransitions", "GET", _INSTANCE + "/events", "events.read"),
     Row("getAdminState", "GET", _INSTANCE + "/admin", "instances.admin"),
+    Row("getLogs", "GET", "/logs", "logs.read"),
     Row("realtime", "GET", "/rt", "state.read"),
     Row("exchangeToken", "POST", "/tokens", "none"),
     Row("listKeys", "GET", "/keys", "org.read"),

@@ -67,7 +67,7 @@ def keep(a: Activation, envelope: Envelope, now: Now, policy: Policy, out: list[
             out += [Reply(envelope.id, _view(a)), Rescan()]
             return replace(a, status="running"), _commit(a, status="running")
         case Delete():
-            return _delete(a, envelope, out)
+            return _delete(a, envelope, now, out)
         case Wish(version):
             out.append(Reply(envelope.id, _view(a)))
             wished = None if version == a.version else version
@@ -97,7 +97,7 @@ def _pause(a: Activation, envelope: Envelope, out: list[Command]) -> Kept:
     return replace(a, status="paused", mailbox=tuple(kept)), _commit(a, status="paused")
 
 
-def _delete(a: Activation, envelope: Envelope, out: list[Command]) -> Kept:
+def _delete(a: Activation, envelope: Envelope, now: Now, out: list[Command]) -> Kept:
     gone = "the instance was deleted"
     if a.services:
         out.append(Stop(a.services))
@@ -110,7 +110,7 @@ def _delete(a: Activation, envelope: Envelope, out: list[Command]) -> Kept:
         out.append(Post(messages))
     out.append(Gone())
     left = replace(a, phase=SETTLED, services=(), owed=(), waiting=(), mailbox=(), timers=(), links=())
-    return left, _commit(left, is_deletion=True, messages=messages)
+    return left, _commit(left, deleted_at=now.wall, messages=messages)
 
 
 def _forward(a: Activation, envelope: Envelope, forward: Forward, out: list[Command]) -> Kept:

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-import structlog
+import msgspec
 
 from statebacked.core import phases
 from statebacked.core.phases import Activation, Command, Settled
@@ -18,14 +18,32 @@ from statebacked.model.values import (
     Cause,
     DueTimer,
     Envelope,
+    External,
     InstanceRecord,
     Json,
     Message,
     StateView,
 )
-from statebacked.ports import Attached, Clock, Code, Ids, Machines, Outbox, Saved, Store
+from statebacked.ports import Attached, Clock, Code, Ids, MachineLog, Machines, Outbox, Saved, Store
 
-logger = structlog.get_logger(__name__)
+
+class _Event(msgspec.Struct):
+    type: str
+
+
+_read_type = msgspec.json.Decoder(_Event).decode
+
+# Refusals that the machine's owner can do something about, beside `machine-error`, of which the worker tells.
+_FAULTS_OF_CODE: Final = frozenset(
+    {
+        "context-too-large",
+        "invalid-machine",
+        "machine-fault",
+        "machine-timeout",
+        "step-too-large",
+        "too-many-effects",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +58,7 @@ class Parts:
     policy: Policy
     callers: Callers
     fanout: Fanout
+    machine_log: MachineLog
 
 
 class Surroundings(Protocol):
@@ -128,6 +147,8 @@ class Loaded:
             case phases.ReplyRefused(to, code, message):
                 self.outside.pop(to, None)
                 self._parts.callers.refuse(to, code, message)
+                if code in _FAULTS_OF_CODE:
+                    self._tell(f"an event is refused with {code}: {message}")
             case phases.Arm(timers):
                 self._surroundings.arm(timers)
             case phases.Stop(services):
@@ -135,7 +156,7 @@ class Loaded:
             case phases.Close():
                 self.attached.close()
             case phases.Complain(envelope, code, message):
-                logger.info("a machine refuses", source=envelope.source, code=code, reason=message)
+                self._tell(f"{_name_of(envelope)} is refused with {code}: {message}")
             case _:
                 self._execute_for_others(command)
 
@@ -158,6 +179,9 @@ class Loaded:
             case _:
                 raise AssertionError(command)
 
+    def _tell(self, line: str) -> None:
+        self._parts.machine_log(self.code, self.key, "stderr", line)
+
     async def _load_saved(self) -> Saved:
         """The newest durable state: from memory right after loading, else from the store."""
         if self._saved is not None:
@@ -166,6 +190,16 @@ class Loaded:
         if record is None:
             return Saved(Seq(0), Json(b"null"), Json(b"null"))
         return saved_state(record)
+
+
+def _name_of(envelope: Envelope) -> str:
+    """What was refused, for a line of the log."""
+    if envelope.service is not None:
+        return f"an event of the service {envelope.service.id}"
+    payload = envelope.payload
+    if isinstance(payload, External):
+        return f"the event {_read_type(payload.event).type} ({envelope.source})"
+    return f"an event ({envelope.source})"
 
 
 class _Alarm:

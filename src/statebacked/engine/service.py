@@ -25,7 +25,16 @@ from statebacked.model.values import (
     Repeatable,
     StateView,
 )
-from statebacked.ports import Catalogue, Clock, Ids, InstanceStore, Machines, StoreFailed, WorkerGone
+from statebacked.ports import (
+    Catalogue,
+    Clock,
+    Ids,
+    InstanceStore,
+    MachineLog,
+    Machines,
+    StoreFailed,
+    WorkerGone,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -45,6 +54,7 @@ class Engine:
         ids: Ids,
         policy: Policy,
         epoch: Epoch,
+        machine_log: MachineLog,
     ) -> None:
         self._store = store
         self._machines = machines
@@ -64,6 +74,7 @@ class Engine:
             policy=policy,
             callers=self._callers,
             fanout=self._fanout,
+            machine_log=machine_log,
         )
         self._activations = Activations(parts, self._codes, epoch, self._fenced)
         self._pumps: list[asyncio.Task[None]] = []

@@ -382,7 +382,8 @@ class Commit(Struct, frozen=True, kw_only=True, gc=False):
     `services` are all runs that are recorded as running or owed an error after it. An instance that does not
     exist yet may still reject the message that was to create it: `base` 0, no birth, no head. `indexes`: all
     that the instance is found by from now on, None when that stays. `parent`: the child is linked again.
-    `is_deletion`: nothing of the instance is left but the messages that it has sent.
+    `deleted_at`: then it was deleted; nothing of it is left but the messages that it has sent, and the record
+    that its log is to be erased.
     """
 
     instance: InstanceId
@@ -404,7 +405,7 @@ class Commit(Struct, frozen=True, kw_only=True, gc=False):
     status: Status | None = None
     wish: Wish | None = None
     repeatables: tuple[tuple[Repeatable, EnvelopeId], ...] = ()
-    is_deletion: bool = False
+    deleted_at: Instant | None = None
 
 
 class Outcome(Enum):

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,7 +20,7 @@ import structlog
 from statebacked.model.errors import InvalidMachine, Unavailable
 from statebacked.model.ids import ActivationNumber, InstanceId, InstanceKey, VersionId
 from statebacked.model.values import Json, WorkerSignal
-from statebacked.ports import Attached, Code, Saved, Validated, WorkerGone
+from statebacked.ports import Attached, Code, MachineLog, Saved, Validated, WorkerGone
 from statebacked.runtime.attached import Activation
 from statebacked.runtime.crew import Crew
 from statebacked.runtime.process import Sandbox, empty_folder
@@ -27,7 +28,7 @@ from statebacked.runtime.protocol import Loaded, Unloadable
 from statebacked.runtime.reading import SavedRead
 from statebacked.runtime.validate import major_of, read_import_map, validate, without_paths
 from statebacked.runtime.watchdog import PoolPolicy, Watchdog
-from statebacked.runtime.worker import OnLog, Worker
+from statebacked.runtime.worker import Worker
 
 __all__ = ["Counters", "Pool", "PoolPolicy", "no_selectors"]
 
@@ -37,6 +38,7 @@ _MIB: Final = 1024 * 1024
 _NEW_WORKER_BYTES: Final = 48 * _MIB  # what a worker is taken to occupy until it was measured
 _ROOM_POLL_S: Final = 0.1
 _BOOT_ATTEMPTS: Final = 2
+_TOLD_OF_DEATH_MAX: Final = 100  # instances; the machine's own line tells of all
 
 LoadBundle = Callable[[VersionId], Awaitable[bytes]]
 LoadSelectors = Callable[[Code], Awaitable[Sequence[tuple[str, str]]]]
@@ -66,7 +68,7 @@ class Pool:
         sandbox: Sandbox,
         policy: PoolPolicy,
         load_bundle: LoadBundle,
-        on_log: OnLog,
+        on_log: MachineLog,
         *,
         load_selectors: LoadSelectors = no_selectors,
     ) -> None:
@@ -323,5 +325,11 @@ class Pool:
         if worker.code is None or self._is_closed:
             return
         if not worker.is_retired:
-            self._on_log(worker.code, None, "stderr", f"the worker {reason}")
+            self._tell_of_death(worker, worker.code, reason)
         self._crew(worker.code).worker_over(worker)
+
+    def _tell_of_death(self, worker: Worker, code: Code, reason: str) -> None:
+        """To the machine's owner, and in the log of those instances whose work it takes along."""
+        self._on_log(code, None, "stderr", f"the worker {reason}")
+        for guest in islice(worker.live, _TOLD_OF_DEATH_MAX):
+            self._on_log(code, guest.key, "stderr", f"the worker in which this instance was {reason}")

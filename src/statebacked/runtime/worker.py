@@ -10,7 +10,7 @@ policy: who may enter, when it is killed and what becomes of those in it is deci
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -19,7 +19,7 @@ import structlog
 from statebacked.model import limits
 from statebacked.model.ids import ActivationNumber, InstanceKey, InstanceName, Seq
 from statebacked.model.values import Json
-from statebacked.ports import Code, Saved, WorkerGone
+from statebacked.ports import Code, MachineLog, Saved, WorkerGone
 from statebacked.runtime import protocol
 from statebacked.runtime.process import Process, Sandbox, start_process
 
@@ -30,8 +30,6 @@ _BURNS_S: Final = 0.5
 _UNASKED_COST: Final = 250  # of each frame and line that nobody asked for, in bytes, besides what it holds
 
 State = Literal["starting", "ready", "loading", "loaded", "over"]
-Stream = str  # "stdout" or "stderr"
-OnLog = Callable[[Code, InstanceKey | None, Stream, str], None]
 
 
 class Guest(Protocol):
@@ -50,10 +48,12 @@ class Guest(Protocol):
 
 
 class Read(asyncio.Future[list[bool] | None]):
-    """allowRead under way. The result has `count` answers, or is None when the worker lacks the state."""
+    """allowRead under way, about the instance of that name. The result has `count` answers, or is None when
+    the worker lacks the state."""
 
-    def __init__(self, count: int, expires_at: float) -> None:
+    def __init__(self, name: InstanceName, count: int, expires_at: float) -> None:
         super().__init__()
+        self.name = name
         self.count = count
         self.expires_at = expires_at
 
@@ -71,7 +71,7 @@ class Hooks(Protocol):
 class Worker:
     """See the module. `crew` writes who is in it and what for, `watchdog` its notes."""
 
-    def __init__(self, major: int, hooks: Hooks, on_log: OnLog, *, in_flight_max: int) -> None:
+    def __init__(self, major: int, hooks: Hooks, on_log: MachineLog, *, in_flight_max: int) -> None:
         self.major = major
         self.state: State = "starting"
         self.code: Code | None = None
@@ -265,8 +265,8 @@ class Worker:
         if not self.reads:
             self._hooks.worker_woke()
         n = self._reads_begun = self._reads_begun + 1
-        read = self.reads[n] = Read(len(auths), self._loop.time() + expires_ms / 1000)
         activation, name = address
+        read = self.reads[n] = Read(name, len(auths), self._loop.time() + expires_ms / 1000)
         if isinstance(state, Saved):
             self.write(protocol.read((n, activation, name), state.seq, auths, state))
         else:
@@ -405,9 +405,17 @@ class Worker:
     def _logged(self, frame: protocol.Log) -> None:
         if self.code is None:
             return
-        guest = self.guests.get(frame.a)
-        key = None if guest is None else guest.key
+        key = self._speaker(self.code, frame.a)
         for line in frame.lines:
             self._on_log(self.code, key, frame.stream, line[: limits.LOG_LINE_BYTES_MAX])
         if frame.dropped:
             self._on_log(self.code, key, "stderr", f"({frame.dropped} more lines were dropped)")
+
+    def _speaker(self, code: Code, a: int) -> InstanceKey | None:
+        """The instance that a log frame is about: that of an activation, or of a read (by its number, below
+        zero). None: the module, or an instance that has left."""
+        if a < 0:
+            read = self.reads.get(-a)
+            return None if read is None else InstanceKey(code.org, code.machine, read.name)
+        guest = self.guests.get(a)
+        return None if guest is None else guest.key

@@ -7,6 +7,7 @@ from pathlib import Path
 from statebacked.app import Server
 from statebacked.cli.errors import CliError
 from statebacked.model.ids import InstanceKey
+from statebacked.model.logs import OutputType
 from statebacked.ports import Code
 from statebacked.serve.dev import ServerInfo, develop, empty_data_folder, parse_dev_file
 from statebacked.serve.run import run
@@ -48,9 +49,9 @@ def _refuse_twins(machines: Sequence[str]) -> None:
         raise CliError(f"two files are named {twins[0]}: name them apart with NAME=FILE")
 
 
-def print_machine_line(code: Code, key: InstanceKey | None, stream: str, line: str) -> None:
+def print_machine_line(code: Code, key: InstanceKey | None, output: OutputType, line: str) -> None:
     """What machine code writes to its console, control characters made visible."""
     who = f"{code.machine}/{key.name}" if key is not None else code.machine
     text = "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)
-    mark = "!" if stream == "stderr" else "|"
+    mark = "!" if output == "stderr" else "|"
     print(f"{who} {mark} {text}", file=sys.stderr, flush=True)

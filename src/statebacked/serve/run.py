@@ -9,10 +9,11 @@ from typing import Any
 import structlog
 import uvloop
 
-from statebacked.app import MachineLog, Server, open_server
+from statebacked.app import Server, open_server
 from statebacked.auth.secrets import MasterKeyRefused
 from statebacked.model.ids import InstanceKey
-from statebacked.ports import Code, StoreFailed
+from statebacked.model.logs import OutputType
+from statebacked.ports import Code, MachineLog, StoreFailed
 from statebacked.serve.log import set_up_logging
 from statebacked.settings import Settings
 from statebacked.store.schema import SchemaRefused
@@ -64,6 +65,6 @@ async def _beside(alongside: Alongside, server: Server) -> None:
         logger.exception("what runs beside the server ends")
 
 
-def _log_line(code: Code, key: InstanceKey | None, stream: str, line: str) -> None:
+def _log_line(code: Code, key: InstanceKey | None, output: OutputType, line: str) -> None:
     """Machine output is data: one line of the server's log at the level debug."""
-    logger.debug("machine", org=code.org, machine=code.machine, stream=stream, line=line)
+    logger.debug("machine", org=code.org, machine=code.machine, stream=output, line=line)

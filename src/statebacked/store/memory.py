@@ -31,6 +31,7 @@ from statebacked.model.ids import (
     VersionId,
 )
 from statebacked.model.indexes import IndexedState, IndexKey, IndexRow, Order, Range
+from statebacked.model.logs import LogErasure
 from statebacked.model.machine import InstanceSummary
 from statebacked.model.values import (
     Cause,
@@ -123,6 +124,7 @@ class MemoryInstances:
         self.graves: dict[InstanceKey, Instant] = {}
         self.answers: dict[tuple[OrgId, bytes, str], KeptAnswer] = {}
         self._rows = 0
+        self.log_erasures: list[LogErasure] = []
 
     # --- writing -------------------------------------------------------------------------------------
 
@@ -257,8 +259,8 @@ class MemoryInstances:
         if commit.rejected is not None:
             cause = commit.rejected.cause
             self._reject(self._table(cause)[cause.owner or instance, cause.key], commit.rejected)
-        if commit.is_deletion:
-            self._delete(self.instances[instance])
+        if commit.deleted_at is not None:
+            self._delete(self.instances[instance], commit.deleted_at)
 
     def _post(self, owner: InstanceId, message: Message) -> None:
         """Nothing when the owner is gone: there is nobody to hear that its child is gone too."""
@@ -279,11 +281,14 @@ class MemoryInstances:
         self._rows += 1
         return self._rows
 
-    def _delete(self, gone: InstanceRow) -> None:
+    def _delete(self, gone: InstanceRow, at: Instant) -> None:
         """Everything that is its own, and what was sent to it. What it has sent to others stays."""
         del self.instances[gone.id], self.names[gone.key]
         self.indexes.rows.pop(gone.id, None)
-        self.graves[gone.key] = gone.head.view.ts
+        ts = self.graves[gone.key] = gone.head.view.ts
+        erasure = LogErasure(gone.key, max(ts, at))
+        if erasure not in self.log_erasures:
+            self.log_erasures.append(erasure)
         self.timers = {place: row for place, row in self.timers.items() if row.instance != gone.id}
         self.messages = {place: row for place, row in self.messages.items() if row.to != gone.key}
         self.answers = {place: kept for place, kept in self.answers.items() if kept.instance != gone.id}
@@ -407,7 +412,8 @@ def _pending(timer: Timer) -> PendingTimer:
 
 
 class MemoryStore(MemoryCatalogue):
-    """Implements all ports of instances, and ports.Catalogue. `instances` may be used directly."""
+    """Implements all ports of instances, ports.Catalogue and ports.LogErasures. `instances` may be used
+    directly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -519,6 +525,13 @@ class MemoryStore(MemoryCatalogue):
 
     async def list_transitions(self, key: InstanceKey, *, after: Seq, limit: int) -> list[Transition]:
         return self.instances.list_transitions(key, after=after, limit=limit)
+
+    async def log_erasures(self, limit: int) -> list[LogErasure]:
+        return self.instances.log_erasures[:limit]
+
+    async def log_erased(self, erasures: Sequence[LogErasure]) -> None:
+        left = self.instances.log_erasures
+        self.instances.log_erasures = [one for one in left if one not in erasures]
 
     def _summary(self, row: InstanceRow) -> InstanceSummary:
         version = self.versions.get(row.version)

@@ -6,7 +6,7 @@ import { Log } from "./log.ts";
 import type { Exports } from "./program.ts";
 import { Decoder, Encoder } from "./protocol.ts";
 import { closeSandbox, type Natives } from "./sandbox.ts";
-import { type Host, type Library, type Owner, Worker } from "./worker.ts";
+import { type Host, type Library, type Owner, speakerOf, Worker } from "./worker.ts";
 
 const READ_BYTES = 262_144;
 const LOG_FRAME_BYTES_MAX = 1_000_000;
@@ -15,7 +15,7 @@ export async function boot(library: Library): Promise<never> {
   const owners = new AsyncLocalStorage<Owner>();
   const writer = new Writer();
   const natives = closeSandbox((stream, text) =>
-    writer.log(owners.getStore()?.activation.a ?? 0, stream, text)
+    writer.log(speakerOf(owners.getStore()), stream, text)
   );
   writer.start(natives);
   const host: Host = {

@@ -5,7 +5,7 @@ import type { Activation, Texts } from "./activation.ts";
 import type { Computed } from "./adapter.ts";
 import { ask, type WriteRequest } from "./authorize.ts";
 import type { Compute, Item, Refusal, StepHeader } from "./frames.ts";
-import { eventText, hasType, jsonText, messageOf } from "./json.ts";
+import { eventText, hasType, jsonText, messageOf, traceOf } from "./json.ts";
 import { utf8Length } from "./protocol.ts";
 import { type Indexed, isSame, selectAll } from "./selectors.ts";
 import type { Services } from "./worker.ts";
@@ -281,6 +281,8 @@ export class Job {
     this.#consume(1);
     const { n, a } = this.header;
     const code = thrown instanceof Refused ? thrown.code : "machine-error";
+    // The answer has the message only.
+    if (code === "machine-error") this.worker.tell(this.on, `an event is refused: ${traceOf(thrown)}`);
     this.worker.post(
       { t: "refused", n, a, code, message: messageOf(thrown).slice(0, 10_000) },
       [],

@@ -63,3 +63,18 @@ export function messageOf(thrown: unknown): string {
     return "something was thrown that has no text";
   }
 }
+
+const FRAMES_MAX = 10;
+
+/** The message of something thrown and where it was thrown, as far as that is machine code. */
+export function traceOf(thrown: unknown): string {
+  const message = messageOf(thrown);
+  try {
+    const { stack } = thrown as { stack?: unknown };
+    if (typeof stack !== "string") return message;
+    const frames = stack.split("\n").filter((line) => /^\s+at .*\bblob:/.test(line));
+    return [message, ...frames.slice(0, FRAMES_MAX)].join("\n");
+  } catch {
+    return message;
+  }
+}

@@ -23,10 +23,17 @@ import { type Frame, utf8Length } from "./protocol.ts";
 const { parse } = JSON;
 const LIVE_BYTES_MAX = 64_000_000;
 
-/** Whose code runs: an instance's own, or that of one run of a service of it. */
+/** Whose code runs: an instance's own, that of one run of a service of it, or (no activation) what a read asks. */
 export interface Owner {
-  readonly activation: Activation;
+  readonly activation: Activation | null;
   readonly service: Run | null;
+  readonly read?: number;
+}
+
+/** How a log frame names it: the activation, or the read below zero; 0: the module. */
+export function speakerOf(owner: Owner | undefined): number {
+  if (owner === undefined) return 0;
+  return owner.activation?.a ?? -(owner.read ?? 0);
 }
 
 /** What the loop needs from the process. */
@@ -56,7 +63,7 @@ export interface Services {
   post(header: WorkerHeader, sections: readonly string[], bytesMax: number): boolean;
   within(activation: Activation, run: () => void): void;
   /** A line for the machine's log. */
-  tell(activation: Activation | null, line: string): void;
+  tell(activation: Activation, line: string): void;
   keep(activation: Activation): void;
   forget(activation: Activation): void;
   fatal(thrown: unknown): never;
@@ -274,7 +281,7 @@ export class Worker implements Services {
   /** The run that sends; null: the machine itself; undefined: one that is over, which is not heard. */
   #sender(activation: Activation, service: string | null): Run | null | undefined {
     const owner = this.#host.owner();
-    const scoped = owner?.activation === activation ? owner.service : null;
+    const scoped = owner !== undefined && owner.activation === activation ? owner.service : null;
     const id = service ?? scoped?.[0];
     if (id === undefined) return null;
     const seq = activation.runs.get(id);
@@ -309,11 +316,13 @@ export class Worker implements Services {
       this.#post({ t: "lacks", n });
       return;
     }
-    const tell = (reason: string): void => this.tell(activation ?? null, `allowRead ${reason}`);
+    const owner: Owner = { activation: texts === null ? null : activation!, service: null, read: n };
+    const tell = (reason: string): void =>
+      this.#host.log(speakerOf(owner), "stderr", `allowRead ${reason}`);
     const verdicts: (boolean | Promise<boolean>)[] = [];
     try {
       const { value, context } = texts === null
-        ? this.#stored(name, payloads)
+        ? this.#host.within(owner, () => this.#stored(name, payloads))
         : { value: parse(texts.value) as unknown, context: parse(texts.context) as unknown };
       for (const auth of payloads.slice(base ? 2 : 0)) {
         const request = {
@@ -324,9 +333,7 @@ export class Worker implements Services {
         };
         const judge = (): boolean | Promise<boolean> =>
           ask(this.program.allowRead, request, this.limits.authorize_ms, tell);
-        verdicts.push(
-          activation === undefined ? judge() : this.#host.within({ activation, service: null }, judge),
-        );
+        verdicts.push(this.#host.within(owner, judge));
       }
     } catch (thrown) {
       tell(`was not asked: ${messageOf(thrown)}`);
@@ -357,8 +364,8 @@ export class Worker implements Services {
     this.#host.within({ activation, service: null }, run);
   }
 
-  tell(activation: Activation | null, line: string): void {
-    this.#host.log(activation?.a ?? 0, "stderr", line);
+  tell(activation: Activation, line: string): void {
+    this.#host.log(activation.a, "stderr", line);
   }
 
   keep(activation: Activation): void {

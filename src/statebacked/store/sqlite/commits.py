@@ -88,10 +88,10 @@ class CommitWriter:
             write_indexes(cursor, commit.instance, commit.indexes)
         if not _is_plain(commit):
             self._surroundings.write(cursor, commit)
-        if commit.is_deletion:
+        if commit.deleted_at is not None:
             cursor.executemany(self._insert_transition, transitions)  # nothing of it may come after
             transitions.clear()
-            self._surroundings.delete(cursor, commit.instance)
+            self._surroundings.delete(cursor, commit.instance, commit.deleted_at)
         return Outcome.COMMITTED
 
     def _judge_unborn(self, cursor: sqlite3.Cursor, commit: Commit) -> Outcome:

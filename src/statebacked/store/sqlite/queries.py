@@ -1,4 +1,4 @@
-"""Reads queries.sql: every statement by its name."""
+"""Reads a file of statements: each by its name."""
 
 import re
 from functools import cache
@@ -8,12 +8,12 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
 @cache
-def load_queries() -> dict[str, str]:
-    """The statements of queries.sql by name, without comments and the closing semicolon."""
-    text = (files(__package__) / "queries.sql").read_text("utf-8")
+def load_queries(file: str = "queries.sql") -> dict[str, str]:
+    """The statements of a file of this folder by name, without comments and the closing semicolon."""
+    text = (files(__package__) / file).read_text("utf-8")
     _, *parts = _NAME.split(text)
     names, bodies = parts[::2], parts[1::2]
-    assert len(set(names)) == len(names), "a name stands twice in queries.sql"
+    assert len(set(names)) == len(names), f"a name stands twice in {file}"
     return {name: _statement(body) for name, body in zip(names, bodies, strict=True)}
 
 

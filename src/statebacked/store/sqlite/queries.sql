@@ -488,3 +488,17 @@ SELECT value FROM meta WHERE name = ?;
 
 -- name: put_meta
 INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- Logs ---------------------------------------------------------------------------------------------
+
+-- name: record_log_erasure
+-- Two lives of a name may end in one millisecond.
+INSERT INTO log_erasures (org, machine, name, at)
+SELECT org, machine, name, max(ts, ?2) FROM instances WHERE id = ?1
+ON CONFLICT DO NOTHING;
+
+-- name: list_log_erasures
+SELECT org, machine, name, at FROM log_erasures LIMIT ?;
+
+-- name: delete_log_erasure
+DELETE FROM log_erasures WHERE org = ? AND machine = ? AND name = ? AND at = ?;

@@ -15,7 +15,7 @@ The hot path is commits.py; its statements and all others are in queries.sql.
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -33,6 +33,7 @@ from statebacked.model.ids import (
     Seq,
     ServiceRun,
 )
+from statebacked.model.logs import LogErasure
 from statebacked.model.machine import InstanceSummary
 from statebacked.model.values import (
     Address,
@@ -61,7 +62,7 @@ _services = msgspec.json.Decoder(tuple[ServiceRun, ...])
 
 
 class SqliteStore(SqliteOutbox, SqliteIndexes):
-    """Implements ports.InstanceStore, ports.Indexes and ports.Catalogue on a file."""
+    """Implements ports.InstanceStore, ports.Indexes, ports.Catalogue and ports.LogErasures on a file."""
 
     @classmethod
     async def open(cls, file: Path, *, connect: database.Connect = database.connect) -> Self:
@@ -140,6 +141,17 @@ class SqliteStore(SqliteOutbox, SqliteIndexes):
     async def list_transitions(self, key: InstanceKey, *, after: Seq, limit: int) -> list[Transition]:
         rows = await self._readers.all(self._sql["list_transitions"], (*key, after, limit))
         return [_transition(row) for row in rows]
+
+    async def log_erasures(self, limit: int) -> list[LogErasure]:
+        rows = await self._readers.all(self._sql["list_log_erasures"], (limit,))
+        return [LogErasure(InstanceKey(*key), at) for *key, at in rows]
+
+    async def log_erased(self, erasures: Sequence[LogErasure]) -> None:
+        def delete(cursor: sqlite3.Cursor) -> None:
+            rows = [(*erasure.key, erasure.at) for erasure in erasures]
+            cursor.executemany(self._sql["delete_log_erasure"], rows)
+
+        await self._writer.run(delete)
 
 
 _BESIDE = ("load_links", "load_parent", "load_wish", "count_undelivered")

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from statebacked.model.ids import InstanceId
+from statebacked.model.ids import InstanceId, Instant
 from statebacked.model.values import Address, Commit, Message, Parent, Target
 from statebacked.store.sqlite.queries import load_queries
 
@@ -58,7 +58,8 @@ class SurroundingsWriter:
         row = (owner, message.key, message.kind, *to, *link, message.event, message.version, message.depth)
         cursor.execute(self._sql["post_message"], row)
 
-    def delete(self, cursor: sqlite3.Cursor, instance: InstanceId) -> None:
+    def delete(self, cursor: sqlite3.Cursor, instance: InstanceId, at: Instant) -> None:
+        cursor.execute(self._sql["record_log_erasure"], (instance, at))
         cursor.execute(self._sql["dig_grave"], (instance,))
         for name in _REMOVED:
             cursor.execute(self._sql[name], (instance,))

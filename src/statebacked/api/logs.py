@@ -1,0 +1,79 @@
+"""Logs: batches for whoever polls, a stream of server-sent events for whoever watches."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from statebacked.api.calls import OrgCall, OrgHandler
+from statebacked.api.replies import Reply, json_reply
+from statebacked.api.wire import iso, log_item
+from statebacked.logs.reading import Logs
+from statebacked.model.errors import InvalidParameter, Unavailable
+from statebacked.model.ids import Instant, VersionId, parse_instance_name, parse_machine_name
+from statebacked.model.logs import LogFilter
+from statebacked.ports import StoreFailed
+
+
+class LogRoutes:
+    """Handlers of /logs."""
+
+    def __init__(self, logs: Logs) -> None:
+        self._logs = logs
+
+    def handlers(self) -> Mapping[str, OrgHandler]:
+        """By operation."""
+        return {"getLogs": self.get}
+
+    async def get(self, call: OrgCall) -> Reply:
+        parameters = call.query()
+        wanted = parse_filter(call, parameters)
+        after = parse_time(parameters, "from")
+        if after is None:
+            raise InvalidParameter("say from when: from=2030-01-31T12:00:00.000Z", "from")
+        until = parse_until(parameters, after)
+        try:
+            batch = await self._logs.batch(wanted, after, until)
+        except StoreFailed as failure:
+            raise Unavailable("the logs cannot be read now: try again") from failure
+        return json_reply(
+            {
+                "maxTimestamp": iso(batch.max_timestamp),
+                "logs": [log_item(entry) for entry in batch.entries],
+            }
+        )
+
+
+def parse_filter(call: OrgCall, parameters: Mapping[str, str]) -> LogFilter:
+    """Which entries are asked for. Raises InvalidName."""
+    machine, instance = parameters.get("machine"), parameters.get("instance")
+    version = parameters.get("version")
+    return LogFilter(
+        org=call.principal.org,
+        machine=parse_machine_name(machine) if machine else None,
+        instance=parse_instance_name(instance) if instance else None,
+        version=VersionId(version) if version else None,
+    )
+
+
+def parse_time(parameters: Mapping[str, str], name: str) -> Instant | None:
+    """An ISO 8601 time, to the millisecond, from 1970 on; without an offset it is UTC. Raises
+    InvalidParameter."""
+    text = parameters.get(name)
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        since_1970 = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        at = (since_1970.days * 86_400 + since_1970.seconds) * 1000 + since_1970.microseconds // 1000
+    except (ValueError, OverflowError) as exc:
+        raise InvalidParameter(f"{name} must be a time such as 2030-01-31T12:00:00.000Z", name) from exc
+    return Instant(max(at, 0))
+
+
+def parse_until(parameters: Mapping[str, str], after: Instant) -> Instant | None:
+    """The end of the window. Raises InvalidParameter."""
+    until = parse_time(parameters, "to")
+    if until is not None and until < after:
+        raise InvalidParameter("to must not be before from", "to")
+    return until
