@@ -307,7 +307,8 @@ def test_errors_are_owed_in_the_order_in_which_their_services_ended() -> None:
     more = given.after(a, *(given.chat(n, SERVICE) for n in (4, 5, 6)), policy=CHATTY)
     assert given.owed(more) == [OTHER, SERVICE]
     commit = given.committed(given.deciding(more, given.stepped(more, given.step()), policy=CHATTY))
-    assert commit.services == (given.run("u"), OTHER, SERVICE)
+    assert commit.services == (OTHER, SERVICE, given.run("u"))
+    assert given.owed(given.loaded(services=commit.services)) == [OTHER, SERVICE, given.run("u")]
 
 
 def test_a_service_that_is_over_is_not_flooded_out_as_well() -> None:

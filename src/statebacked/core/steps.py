@@ -85,9 +85,9 @@ class Draft:
 
 
 def recorded_services(a: Activation) -> tuple[ServiceRun, ...]:
-    """Running or owed an error: after a crash, each of them is owed its error."""
+    """Owed an error or running: after a crash each of them is owed its error, in this order."""
     owed = [e.service for e in a.owed if e.service is not None]
-    return (*a.services, *owed)
+    return (*owed, *a.services)
 
 
 def apply(a: Activation, envelope: Envelope, step: Step, now: Now, draft: Draft) -> Activation:
