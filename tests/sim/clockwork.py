@@ -9,7 +9,12 @@ from typing import Any
 from statebacked.model.ids import Instant, Monotonic
 from statebacked.model.values import Now
 
-STARTED_AT = 1_700_000_000_000
+STARTED_AT = (
+    1_700_000_000_000,
+    1_700_000_000_000,
+    1_700_000_000_000,
+    -40,
+)  # the last: a clock that was never set
 
 
 class Livelock(AssertionError):
@@ -33,7 +38,7 @@ class Clockwork:
 
     def __init__(self, rng: Random, happenings_max: int) -> None:
         self.ms = 0.0
-        self.wall_offset = STARTED_AT
+        self.wall_offset = rng.choice(STARTED_AT)
         self.rng = rng
         self.happenings = 0
         self._happenings_max = happenings_max

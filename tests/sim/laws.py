@@ -16,6 +16,8 @@ from statebacked.model.ids import (
     Instant,
     RowKey,
     SendId,
+    Seq,
+    ServiceId,
     ServiceRun,
 )
 from statebacked.model.values import (
@@ -39,6 +41,8 @@ from tests.sim.machine import (
     restore,
     value_of,
 )
+
+UNWORDED_ERROR = Json(b'{"type":"statebacked.service-failed"}')  # where the worker does not word it
 
 
 class Broken(AssertionError):
@@ -77,8 +81,7 @@ class Life:
     services: set[ServiceRun] = field(default_factory=set)
     ended_in_silence: set[ServiceRun] = field(
         default_factory=set
-    )  # their end was consumed, and changed nothing
-    may_be_given_up: set[ServiceRun] = field(default_factory=set)  # their error event itself went wrong
+    )  # their end changed nothing, or was refused
     dead_letters: list[Json] = field(default_factory=list)
 
     @property
@@ -94,6 +97,7 @@ def follow(life: Life, commit: Commit, at: Instant, epoch: Epoch, policy: Policy
     """Check a commit that the store has just accepted, asked for at wall time `at`, and take it over."""
     only_the_owner_writes(commit, epoch)
     history_is_contiguous(life, commit)
+    nothing_is_written_for_nothing(life, commit)
     rows = [_consume(life, cause) for cause in commit.consumed]
     if rows and commit.transitions:
         must(commit.transitions[0].event == rows[0], "a row that is consumed is the event of the transition")
@@ -121,11 +125,18 @@ def only_the_owner_writes(commit: Commit, epoch: Epoch) -> None:
     must(commit.epoch == epoch, "an owner whose epoch is over writes nothing")
 
 
+def nothing_is_written_for_nothing(life: Life, commit: Commit) -> None:
+    changes = commit.head or commit.consumed or commit.rejected or set(commit.services) != life.services
+    must(bool(changes), "a commit changes something")
+
+
 def history_is_contiguous(life: Life, commit: Commit) -> None:
     must(commit.base == life.seq, "a commit stands on the newest state")
     must(
         (commit.birth is not None) == (life.seq == 0 and commit.head is not None), "an instance is born once"
     )
+    if commit.birth is not None and commit.head is not None:
+        must(commit.head.context is not None, "an instance is born with a context")
     seqs = [t.seq for t in commit.transitions]
     must(seqs == list(range(life.seq + 1, life.seq + 1 + len(seqs))), "history has no gap")
 
@@ -147,7 +158,8 @@ def a_state_follows_from_the_one_before(transition: Transition, reaction: Reacti
 
 
 def an_event_is_once_in_the_history(life: Life, transition: Transition) -> None:
-    must(transition.event not in life.seen, f"an event is once in the history: {transition.event_id}")
+    if transition.event != UNWORDED_ERROR:
+        must(transition.event not in life.seen, f"an event is once in the history: {transition.event_id}")
     life.seen.add(transition.event)
     if not transition.event_id.startswith("inside:"):
         must(
@@ -193,10 +205,10 @@ def index_rows_are_those_of_the_head(life: Life, rows: Collection[tuple[str, str
 
 
 def _follow_services(life: Life, event: Event, reaction: Reaction, transition: Transition) -> None:
-    if event.run is not None:
-        run = ServiceRun(*event.run)  # type: ignore[arg-type]
+    run = _run_of(event, transition)
+    if run is not None:
         must(run in life.services, f"an event comes from a run that runs: {run}")
-        if event.is_ending():
+        if event.is_ending() or transition.event == UNWORDED_ERROR:
             life.services.discard(run)
     gone = {*reaction.stops, *reaction.starts}
     life.services = {run for run in life.services if run.id not in gone}
@@ -205,15 +217,19 @@ def _follow_services(life: Life, event: Event, reaction: Reaction, transition: T
         life.services.clear()
 
 
+def _run_of(event: Event, transition: Transition) -> ServiceRun | None:
+    if transition.event == UNWORDED_ERROR:
+        _, seq, id = transition.event_id.split(":")
+        return ServiceRun(ServiceId(id), Seq(int(seq)))
+    return None if event.run is None else ServiceRun(ServiceId(event.run[0]), Seq(event.run[1]))
+
+
 def services_are_recorded(life: Life, commit: Commit) -> None:
     recorded = set(commit.services)
     must(recorded <= life.services, "a service that has ended is not recorded as running")
     must(len(recorded) == len(commit.services), "a service is recorded once")
     missing = life.services - recorded
-    must(
-        missing <= life.ended_in_silence | life.may_be_given_up,
-        "a service that runs or is owed an error stays recorded",
-    )
+    must(missing <= life.ended_in_silence, "a service that runs or is owed an error stays recorded")
     must(not (recorded & life.ended_in_silence), "a service whose end was consumed is not recorded any more")
     life.services = recorded
 

@@ -1,12 +1,15 @@
 """One activation: its driver, its side of the worker's pipe, and the bystander who watches both."""
 
+from collections import deque
 from typing import Protocol
 
 from statebacked.core import phases
 from statebacked.core.phases import Activation, Settled, Stepping
+from statebacked.core.policy import Policy
 from statebacked.engine.driver import Driver, Ending
 from statebacked.model.ids import ActivationNumber, EnvelopeId, Epoch, ServiceRun
 from statebacked.model.values import (
+    Cause,
     Chattered,
     Commit,
     DueTimer,
@@ -15,13 +18,11 @@ from statebacked.model.values import (
     Now,
     Outcome,
     Performed,
-    Refused,
     ServiceFailed,
-    Stepped,
     WorkerLost,
 )
 from statebacked.ports import StoreFailed
-from tests.sim import watch, worker
+from tests.sim import decisions, watch, worker
 from tests.sim.clockwork import Plan
 from tests.sim.laws import Life, must
 from tests.sim.store import Answer, Disk, Line
@@ -39,6 +40,7 @@ class Host(Protocol):
     disk: Disk
     line: Line
     epoch: Epoch
+    policy: Policy
     is_alive: bool
 
     def process(self) -> worker.Worker: ...
@@ -58,21 +60,24 @@ class Loaded:
         self.key = activation.key
         self.instance = activation.instance
         self.outside: dict[EnvelopeId, Envelope] = {}
-        self.watch = watch.Watch(node.s.policy, loaded_at=activation.seq)
+        self.watch = watch.Watch(node.policy, loaded_at=activation.seq)
         self.worker: worker.Worker | None = None
         self._decided_at = node.s.clockwork.now()
         self._alarm: Plan | None = None
+        self._alarm_at: int | None = None
         self._armed: dict[str, DueTimer] = {}
         self._ended_in_silence: set[ServiceRun] = set()
-        self._undecided: list[phases.Signal] = []
+        self._undecided: deque[phases.Signal] = deque()
+        self._decided: decisions.Decided | None = None
+        self._asked: Answer | None = None
         self._computing: phases.Compute | None = None
         self.driver = Driver(
             activation,
-            policy=node.s.policy,
+            policy=node.policy,
             now=self._read_clock,
             commit=self._commit,
             execute=self._execute,
-            ended=lambda ending: node.ended(self, ending),
+            ended=self._ended,
         )
 
     @property
@@ -96,47 +101,82 @@ class Loaded:
         self.signal(phases.Deliver(envelope))
 
     def signal(self, signal: phases.Signal) -> None:
-        if self.driver.has_ended:
-            return
         self.s.trace("signal", self.number, signal)
-        if not self._is_busy():
-            watch.hear(self.watch, self.a, signal)
-            self._note_answer(signal)
-        if isinstance(signal, phases.Drain | WorkerLost):
+        if not self.driver.has_ended:
             self._undecided.append(signal)
         self.driver.signal(signal)
         self._rest()
 
-    def _catch_up(self) -> None:
-        """What the driver had to put off is decided now."""
-        while self._undecided and all(s is not self._undecided[0] for s in self.driver._signals):
-            signal = self._undecided.pop(0)
-            if isinstance(signal, WorkerLost):
-                watch.lose_worker(self.watch, is_guilty=signal.guilty)
-            else:
-                self.watch.is_draining = True
+    def _ended(self, ending: Ending) -> None:
+        must(self.driver.has_ended, "an activation that ends says so")
+        self._undecided.clear()
+        self._decided = None
+        self.node.ended(self, ending)
 
-    def _note_answer(self, signal: phases.Signal) -> None:
-        """What became of the events that are being computed, as far as it cannot be seen in a commit."""
-        phase, life = self.a.phase, self.life()
+    # --- decisions -----------------------------------------------------------------------------------
+
+    def _read_clock(self) -> Now:
+        """The driver does so once for each decision, and has taken its signal by then."""
+        must(not self.driver.has_ended, "nothing is decided after the end")
+        self._decided_at = self.s.clockwork.now()
+        signal = self._taken()
+        self._judge_decision()
+        self._decided = decisions.Decided(
+            self.a,
+            signal,
+            self._decided_at,
+            self.watch.policy,
+            losses=watch.losses_so_far(self.watch, self.a),
+            answer_by=watch.answer_by(self.watch, self.a),
+            alarm=self._alarm_at,
+        )
+        self._note(self._decided)
+        return self._decided_at
+
+    def _taken(self) -> phases.Signal:
+        asked, self._asked = self._asked, None
+        if asked is not None and asked.outcome is Outcome.CAUSE_GONE:
+            assert self._decided is not None
+            signal: phases.Signal = phases.CauseGone(_rows_behind(self._decided.commit))
+            self._decided = None  # it never happened
+        else:
+            signal = self._undecided.popleft()
+        is_next = list(self._undecided) == list(self.driver._signals)
+        must(is_next, "signals are decided in the order in which they came, a lost race first")
+        return signal
+
+    def _judge_decision(self) -> None:
+        decided, self._decided = self._decided, None
+        if decided is not None and self.node.epoch == self.disk.epoch:
+            decisions.judge(decided, self.a, list(self.watch.began))
+
+    def _note(self, decided: decisions.Decided) -> None:
+        watch.hear(self.watch, decided)
+        self._note_answer(decided)
+        match decided.signal:
+            case WorkerLost(guilty):
+                watch.lose_worker(self.watch, self.a, is_guilty=guilty)
+            case phases.Drain():
+                self.watch.is_draining = True
+            case _:
+                pass
+
+    def _note_answer(self, decided: decisions.Decided) -> None:
+        """What becomes of the events that are being computed, as far as it cannot be seen in a commit."""
+        phase = decided.before.phase
         self._ended_in_silence.clear()
         if not isinstance(phase, Stepping):
             return
         first = phase.envelopes[0]
-        failed = first.service if isinstance(first.payload, ServiceFailed) else None
-        match signal:
-            case Stepped(number, steps) if number == phase.number:
-                for envelope, step in zip(phase.envelopes, steps, strict=False):
-                    self.s.selected[envelope.id] = step.changed
-                    if envelope.ends_service and not step.changed and envelope.service:
-                        self._ended_in_silence.add(envelope.service)
-            case Refused(number=number) if number == phase.number and failed is not None:
-                self._ended_in_silence.add(failed)
-                self.watch.over.add(failed)
-            case phases.Tick() | WorkerLost() if failed is not None and life is not None:
-                life.may_be_given_up.add(failed)
-            case _:
-                pass
+        due = decisions.refusal_due(decided)
+        if isinstance(first.payload, ServiceFailed) and due is not None and due.envelope == first.id:
+            assert first.service is not None
+            self._ended_in_silence.add(first.service)
+            self.watch.over.add(first.service)
+        for envelope, step in zip(phase.envelopes, decisions.steps_due(decided), strict=False):
+            self.s.selected[envelope.id] = step.changed
+            if envelope.ends_service and not step.changed and envelope.service:
+                self._ended_in_silence.add(envelope.service)
 
     def audit(self) -> None:
         """Time has passed; nothing else need have happened."""
@@ -152,7 +192,9 @@ class Loaded:
 
     def _commit(self, commit: Commit) -> Answer:
         self.s.trace("commit", self.number, commit)
-        answer = self.node.line.commit(commit, frozenset(self._ended_in_silence))
+        assert self._decided is not None
+        self._decided.commit = commit
+        self._asked = answer = self.node.line.commit(commit, frozenset(self._ended_in_silence))
         answer.heard = lambda outcome: self._committed(commit, outcome)
         return answer
 
@@ -168,24 +210,21 @@ class Loaded:
         self._armed.clear()
         self._rest()
 
-    def _read_clock(self) -> Now:
-        self._decided_at = self.s.clockwork.now()
-        return self._decided_at
-
     def _is_busy(self) -> bool:
         return self.driver._is_busy
 
     def _rest(self) -> None:
         if self.driver.has_ended or self._is_busy() or self.node.epoch != self.disk.epoch:
             return
-        self._catch_up()
+        self._judge_decision()
         watch.rest(self.watch, self.life(), self.a, self.outside, self.s.clockwork.now())
 
     # --- commands ------------------------------------------------------------------------------------
 
     def _execute(self, command: phases.Command) -> None:  # noqa: C901, PLR0912 - one case for each command
         self.s.trace("command", self.number, command)
-        self._catch_up()
+        assert self._decided is not None
+        self._decided.commands.append(command)
         if self.s.rng.random() < self.s.faults.execute_fails:
             raise Fault
         if isinstance(command, phases.Reply | phases.Publish):
@@ -231,7 +270,7 @@ class Loaded:
                 w.may_stop = w.may_stop or self._has_flooded(services)
                 watch.stops(w, self.a, command, now)
             case phases.Close():
-                watch.lose_worker(w)
+                watch.lose_worker(w, None)
             case phases.Reply():
                 watch.replies(w, life, self.a, command, now)
             case phases.ReplyRefused():
@@ -259,7 +298,7 @@ class Loaded:
     def _set_alarm(self, at: int | None) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = None
+        self._alarm, self._alarm_at = None, at
         if at is not None:
             self._alarm = self.s.clockwork.at(at, self._ring)
 
@@ -308,5 +347,10 @@ class Loaded:
 
     def hear_loss(self) -> None:
         self.worker = None
-        is_guilty = self.s.rng.random() < 0.1 and not self._is_busy() and isinstance(self.a.phase, Stepping)
+        is_guilty = self.s.rng.random() < 0.3 and not self._is_busy() and isinstance(self.a.phase, Stepping)
         self.signal(WorkerLost(guilty=is_guilty))
+
+
+def _rows_behind(commit: Commit | None) -> tuple[Cause, ...]:
+    assert commit is not None
+    return (*commit.consumed, *([commit.rejected.cause] if commit.rejected is not None else []))

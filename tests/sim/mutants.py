@@ -1,5 +1,5 @@
-"""python -m tests.sim.mutants: does anybody notice? Every mutant of the core and the driver must fail a table
-test or one of 1,000 seeds; those that cannot be told apart are listed, with the reason, in equivalent.txt.
+"""python -m tests.sim.mutants: does anybody notice? Every mutant of the core and the driver must break a law
+in one of 1,000 seeds; those that cannot be told apart are listed, with the reason, in equivalent.txt.
 
 Each mutant runs in a forked process that imports the mutated module in place of the real one. A mutant that
 runs on without end (livelock) is killed by the bound on happenings or by time, and counts as noticed.
@@ -9,7 +9,6 @@ import argparse
 import importlib
 import importlib.abc
 import importlib.machinery
-import inspect
 import json
 import multiprocessing
 import os
@@ -21,19 +20,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 
-import pytest
-
 import statebacked.store.memory  # noqa: F401 - all that does not import the core, once, before the forks
 import tests.sim.machine  # noqa: F401
 from tests.sim.mutate import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ("core/instance.py", "core/mailbox.py", "core/steps.py", "core/retry.py", "engine/driver.py")
+WITHOUT_DECISIONS = {"__init__.py", "phases.py", "policy.py", "indexes.py"}  # words, numbers, and queries
+CORE = sorted(path.name for path in (ROOT / "src/statebacked/core").glob("*.py"))
+FILES = (*(f"core/{name}" for name in CORE if name not in WITHOUT_DECISIONS), "engine/driver.py")
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 SEEDS = 1_000
 SECONDS_A_SEED = 10
 MEMORY_BYTES = 2 * 1024**3
-TABLES = ("test_steps", "test_timers", "test_services", "test_mailbox", "test_transcripts")
 
 
 class Stuck(Exception):
@@ -44,7 +42,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim.mutants", description=__doc__)
     parser.add_argument("--only", default="", help="mutants whose name contains this")
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--no-tables", action="store_true", help="what does the simulation see alone?")
     parser.add_argument(
         "--results", type=Path, help="append a line of JSON for each mutant; known ones are skipped"
     )
@@ -54,7 +51,7 @@ def main() -> int:
     every = [m for file in FILES for m in mutants(file, (ROOT / "src/statebacked" / file).read_text())]
     chosen = [m for m in every if arguments.only in m.name and m.name not in equivalent | known]
     print(f"{len(every)} mutants, {len(equivalent)} of them equivalent, {len(chosen)} to run", flush=True)
-    survivors = _run_all(chosen, arguments.seeds, not arguments.no_tables, arguments.results)
+    survivors = _run_all(chosen, arguments.seeds, arguments.results)
     for name in sorted(equivalent - {m.name for m in every}):
         print(f"not a mutant any more: {name}")
     print(f"{len(survivors)} survived")
@@ -72,10 +69,10 @@ def _known(results: Path | None) -> set[str]:
     return {json.loads(line)["name"] for line in results.read_text().splitlines()}
 
 
-def _run_all(chosen: Sequence[Mutant], seeds: int, with_tables: bool, results: Path | None) -> list[str]:
+def _run_all(chosen: Sequence[Mutant], seeds: int, results: Path | None) -> list[str]:
     survivors: list[str] = []
     context = multiprocessing.get_context("fork")
-    jobs = [(mutant, seeds, with_tables) for mutant in chosen]
+    jobs = [(mutant, seeds) for mutant in chosen]
     with context.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
         for name, verdict in pool.imap_unordered(_judge, jobs, chunksize=1):
             if results is not None:
@@ -90,25 +87,21 @@ def _run_all(chosen: Sequence[Mutant], seeds: int, with_tables: bool, results: P
 # --- in the forked process -----------------------------------------------------------------------------
 
 
-def _judge(job: tuple[Mutant, int, bool]) -> tuple[str, str]:
-    mutant, seeds, with_tables = job
+def _judge(job: tuple[Mutant, int]) -> tuple[str, str]:
+    mutant, seeds = job
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     signal.signal(signal.SIGALRM, _stuck)
     file = mutant.name.split(" ", 1)[0]
     sys.meta_path.insert(0, _Planted(f"statebacked.{file[:-3].replace('/', '.')}", mutant.source))
     try:
-        _notice(seeds, with_tables)
+        _notice(seeds)
     except BaseException as noticed:
         return mutant.name, f"{_where(noticed)}: {type(noticed).__name__}: {noticed}"[:200]
     return mutant.name, "survived"
 
 
-def _notice(seeds: int, with_tables: bool) -> None:
+def _notice(seeds: int) -> None:
     signal.alarm(SECONDS_A_SEED)
-    if with_tables:
-        for name in TABLES:
-            _run_tables(importlib.import_module(f"tests.core.{name}"))
-        _run_tables(importlib.import_module("tests.engine.test_driver"))
     world = importlib.import_module("tests.sim.world")
     for seed in range(seeds):
         signal.alarm(SECONDS_A_SEED)
@@ -116,23 +109,6 @@ def _notice(seeds: int, with_tables: bool) -> None:
             world.World(seed).run()
         except BaseException as noticed:
             noticed.add_note(f"seed {seed}")
-            raise
-
-
-def _run_tables(module: ModuleType) -> None:
-    for name, test in inspect.getmembers(module, inspect.isfunction):
-        if not name.startswith("test_"):
-            continue
-        marks: list[pytest.Mark] = getattr(test, "pytestmark", [])
-        try:
-            if marks:
-                (parametrize,) = marks
-                for value in parametrize.args[1]:
-                    test(value)
-            else:
-                test()
-        except BaseException as noticed:
-            noticed.add_note(name)
             raise
 
 

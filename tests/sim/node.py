@@ -2,6 +2,7 @@
 
 import heapq
 from dataclasses import dataclass, field
+from functools import partial
 
 from statebacked.core import phases
 from statebacked.core.instance import activate, conceive
@@ -34,6 +35,7 @@ class Node:
         self.s = s
         self.disk = disk
         self.epoch = disk.rows.acquire()
+        self.policy = s.policy_of_a_node()
         self.is_alive = True
         self.is_open = True
         self.line = Line(disk, s)
@@ -245,16 +247,21 @@ class Node:
         while self._heap and self._heap[0][0] <= wall:
             due = heapq.heappop(self._heap)[2]
             self._deliver_timer(due)
-            if self.s.rng.random() < self.s.faults.duplicate:
-                self._deliver_timer(due)
+            loaded = self.loaded.get(due.key)
+            if loaded is not None and self.s.rng.random() < self.s.faults.duplicate:
+                again = partial(loaded.deliver, _timer_envelope(due))
+                self.s.clockwork.after(self.s.rng.choice((0, 5, 50)), again)
         self._plan_pump()
 
     def _deliver_timer(self, due: DueTimer) -> None:
-        envelope = Envelope(
-            id=EnvelopeId(f"timer:{due.timer.key}"),
-            payload=External(due.timer.event),
-            source="timer",
-            cause=Cause("timer", due.timer.key),
-            attempts=due.attempts,
-        )
-        self._give(due.key, envelope)
+        self._give(due.key, _timer_envelope(due))
+
+
+def _timer_envelope(due: DueTimer) -> Envelope:
+    return Envelope(
+        id=EnvelopeId(f"timer:{due.timer.key}"),
+        payload=External(due.timer.event),
+        source="timer",
+        cause=Cause("timer", due.timer.key),
+        attempts=due.attempts,
+    )

@@ -18,7 +18,7 @@ class Answer:
     _asyncio_future_blocking = False
 
     def __init__(self) -> None:
-        self._outcome: Outcome | None = None
+        self.outcome: Outcome | None = None
         self._failure: BaseException | None = None
         self._tell: Callable[[Any], None] | None = None
         self.heard: Callable[[Outcome | BaseException], None] | None = None  # called when the driver knows
@@ -33,12 +33,12 @@ class Answer:
         return self._failure
 
     def result(self) -> Outcome:
-        assert self._outcome is not None
-        return self._outcome
+        assert self.outcome is not None
+        return self.outcome
 
     def settle(self, outcome: Outcome | BaseException) -> None:
         if isinstance(outcome, Outcome):
-            self._outcome = outcome
+            self.outcome = outcome
         else:
             self._failure = outcome
         if self._tell is not None:

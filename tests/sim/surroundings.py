@@ -1,6 +1,6 @@
 """What everybody in a simulated world shares: time, chance, faults, and a notebook."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from random import Random
 
 from statebacked.core.policy import Policy
@@ -19,6 +19,7 @@ class Faults:
     die: float = 0.0  # of a compute or a perform
     hang: float = 0.0  # its answer never comes
     late: float = 0.0  # its answer comes around or after its deadline
+    odd: float = 0.0  # its answer is one that no adapter of ours gives
     duplicate: float = 0.0  # of the delivery of a row
     worker_dies_per_s: float = 0.0
     crash_per_s: float = 0.0
@@ -50,6 +51,12 @@ class Surroundings:
         self.seen: set[str] = set()  # every kind of thing that happened
         self._pace = pace
         self._numbers = 0
+
+    def policy_of_a_node(self) -> Policy:
+        """Who starts a server anew may choose other bounds; what is stored may be more than they allow."""
+        timers_max = self.rng.choice((1, self.policy.timers_max, self.policy.timers_max))
+        undelivered_max = self.rng.choice((1, self.policy.undelivered_max, self.policy.undelivered_max))
+        return replace(self.policy, timers_max=timers_max, undelivered_max=undelivered_max)
 
     def next_number(self) -> int:
         self._numbers += 1

@@ -1,11 +1,12 @@
 """What must hold of one activation, judged at each command that it executes and whenever it rests."""
 
 from dataclasses import dataclass, field
+from math import inf
 
 from statebacked.core import phases
 from statebacked.core.phases import Activation, Performing, Settled, Settling, Stepping
 from statebacked.core.policy import Policy
-from statebacked.model.ids import EnvelopeId, RowKey, ServiceRun
+from statebacked.model.ids import EnvelopeId, ServiceRun
 from statebacked.model.values import (
     Chattered,
     DueTimer,
@@ -18,6 +19,7 @@ from statebacked.model.values import (
     ServiceFailed,
     StateView,
 )
+from tests.sim.decisions import Decided, kept_of
 from tests.sim.laws import Life, must
 from tests.sim.machine import decode_event
 
@@ -34,6 +36,7 @@ class Watch:
     arrivals: dict[EnvelopeId, int] = field(default_factory=dict)
     alive: set[ServiceRun] = field(default_factory=set)  # started here, and nothing heard to the contrary
     unheard: dict[Json, ServiceRun | None] = field(default_factory=dict)  # inside events given, not begun
+    prompt: set[Json] = field(default_factory=set)  # those of them that were sent while performing
     given: set[Json] = field(default_factory=set)
     deadline: float = 0.0
     tentative: tuple[EnvelopeId, float] | None = None
@@ -47,6 +50,7 @@ class Watch:
     performed: int = 0
     is_guilty: bool = False  # the worker that was lost last was killed for what it computed
     times: dict[EnvelopeId, int] = field(default_factory=dict)  # of being computed, as the first of its batch
+    losses: dict[EnvelopeId, int] = field(default_factory=dict)  # of workers that ended computing it
     over: set[ServiceRun] = field(default_factory=set)  # their error event was refused
     last_published: int = 0
     is_draining: bool = False
@@ -57,23 +61,43 @@ class Watch:
 # --- what is given to the core -----------------------------------------------------------------------
 
 
-def hear(w: Watch, a: Activation, signal: phases.Signal) -> None:
-    match signal:
+def hear(w: Watch, d: Decided) -> None:
+    match d.signal:
         case Chattered(sent):
-            if sent.service in a.services:
+            if sent.service in d.before.services:
                 w.unheard[sent.internal.event] = sent.service
-        case Performed(seq, sents):
-            if isinstance(a.phase, Performing) and a.phase.seq == seq:
+        case Performed(seq):
+            if isinstance(d.before.phase, Performing) and d.before.phase.seq == seq:
                 w.performed = seq
-                for sent in sents:
-                    if sent.service is None or sent.service in a.services:
-                        w.unheard[sent.internal.event] = sent.service
+            for sent in kept_of(d):
+                w.unheard[sent.internal.event] = sent.service
+                w.prompt.add(sent.internal.event)
         case _:
             pass
 
 
-def lose_worker(w: Watch, *, is_guilty: bool = False) -> None:
+def losses_so_far(w: Watch, a: Activation) -> int:
+    return w.losses.get(a.phase.envelopes[0].id, 0) if isinstance(a.phase, Stepping) else 0
+
+
+def answer_by(w: Watch, a: Activation) -> float:
+    """When the worker's time is over."""
+    match a.phase:
+        case Stepping():
+            since = w.stepping_since
+        case Performing():
+            since = w.performing_since
+        case _:
+            since = None
+    return inf if since is None else since + w.policy.compute_ms
+
+
+def lose_worker(w: Watch, a: Activation | None, *, is_guilty: bool = False) -> None:
+    """`a`: when it died; None: it was told to forget its copy."""
     w.is_guilty = is_guilty
+    if a is not None and isinstance(a.phase, Stepping):
+        first = a.phase.envelopes[0]
+        w.losses[first.id] = w.losses.get(first.id, 0) + 1
     w.alive.clear()
     w.unheard.clear()
     w.is_abandoned = True
@@ -96,15 +120,17 @@ def computes(w: Watch, life: Life | None, a: Activation, command: phases.Compute
     first = command.envelopes[0]
     must(not w.is_draining, "nothing begins while the server goes down")
     must(command.seq == (0 if life is None else life.seq), "an event is computed on the newest durable state")
-    a_batch_holds_plain_events(w, command)
+    a_batch_holds_plain_events(w, a, command)
     callers_take_turns(w, a, command)
     if life is not None:
         owed_errors_come_first(w, life, a, first)
-        no_outside_event_overtakes_a_self_send(w, life, first)
+        nothing_overtakes_a_self_send(w, life, a, first)
         an_inside_event_is_of_a_run_that_runs(w, life, first)
         inside_events_keep_their_order(w, life, first)
         the_deadline_is_checked_first(w, a, first, now)
+        nobody_waits_for_the_next_event(a, first)
     for envelope in command.envelopes:
+        w.began.pop(envelope.id, None)  # in the order of the newest time
         w.began[envelope.id] = now.mono
     assert isinstance(a.phase, Stepping)
     if first.source in OUTSIDE or isinstance(a.phase.before, Settled):
@@ -126,6 +152,7 @@ def _accept_tentative(w: Watch) -> None:
 def complains(w: Watch, envelope: Envelope) -> None:
     _buys_no_time(w, envelope.id)
     w.times.pop(envelope.id, None)  # a timer comes again
+    w.losses.pop(envelope.id, None)
     if envelope.ends_service:
         lose_service(w, envelope.service)
 
@@ -158,11 +185,18 @@ def _buys_no_time(w: Watch, id: EnvelopeId) -> None:
         w.tentative = None
 
 
-def a_batch_holds_plain_events(w: Watch, command: phases.Compute) -> None:
+def a_batch_holds_plain_events(w: Watch, a: Activation, command: phases.Compute) -> None:
     must(1 <= len(command.envelopes) <= w.policy.batch_max, "a batch is not longer than the policy says")
     if len(command.envelopes) > 1:
-        plain = all(e.source == "client" and isinstance(e.payload, External) for e in command.envelopes)
+        plain = all(_is_plain(e) for e in command.envelopes)
         must(plain, "only events of clients are computed together")
+    left = a.mailbox[0] if a.mailbox else None
+    if left is not None and _is_plain(left) and all(_is_plain(e) for e in command.envelopes):
+        must(len(command.envelopes) == w.policy.batch_max, "a batch is as long as the policy allows")
+
+
+def _is_plain(envelope: Envelope) -> bool:
+    return envelope.source == "client" and isinstance(envelope.payload, External)
 
 
 def callers_take_turns(w: Watch, a: Activation, command: phases.Compute) -> None:
@@ -184,10 +218,14 @@ def owed_errors_come_first(w: Watch, life: Life, a: Activation, first: Envelope)
         must(not owed, f"errors of lost and stopped services come before the next event: {owed}")
 
 
-def no_outside_event_overtakes_a_self_send(w: Watch, life: Life, first: Envelope) -> None:
-    if first.source in OUTSIDE:
-        must(not life.messages, "no outside event overtakes a self-send")
-        must(None not in w.unheard.values(), "no outside event overtakes a self-send made while performing")
+def nothing_overtakes_a_self_send(w: Watch, life: Life, a: Activation, first: Envelope) -> None:
+    """What arrives, from outside or from a running service, waits until the machine's own turn is over."""
+    is_prompt = isinstance(first.payload, Internal) and first.payload.event in w.prompt
+    if first.source in OUTSIDE or (isinstance(first.payload, Internal) and not is_prompt):
+        must(not life.messages, "nothing overtakes a self-send")
+        prompt = [run for event, run in w.unheard.items() if event in w.prompt]
+        heard = all(run is not None and run not in a.services for run in prompt)
+        must(heard, "nothing overtakes what was sent while performing")
     if first.source == "self" and first.cause is not None and first.cause.key in life.messages:
         must(next(iter(life.messages)) == first.cause.key, "self-sends are delivered in the order of sending")
 
@@ -226,6 +264,12 @@ def the_deadline_is_checked_first(w: Watch, a: Activation, first: Envelope, now:
     assert isinstance(a.phase, Stepping)
     if first.source == "service" and isinstance(a.phase.before, Settling):
         must(now.mono < w.deadline, "past the deadline no event of a service begins")
+
+
+def nobody_waits_for_the_next_event(a: Activation, first: Envelope) -> None:
+    inside = [e for e in a.mailbox if e.source not in OUTSIDE]
+    if first.source in OUTSIDE and not a.services and not inside:
+        must(not a.waiting, "where nothing runs callers are answered before the next event begins")
 
 
 def performs(w: Watch, life: Life | None, seq: int, now: Now) -> None:
@@ -320,10 +364,8 @@ def memory_and_record_agree(life: Life | None, a: Activation) -> None:
     runs += [e.service for e in begun if isinstance(e.payload, ServiceFailed)]
     must(len(runs) == len(set(runs)), "a run is running or owed, once")
     must(set(runs) == life.services, "memory and record agree: services")
-    keys: list[RowKey] = []
-    for envelope in (*begun, *a.mailbox, *own):
-        if envelope.source == "self" and envelope.cause is not None and envelope.cause.key not in keys:
-            keys.append(envelope.cause.key)
+    causes = [e.cause for e in (*begun, *a.mailbox, *own) if e.source == "self"]
+    keys = [cause.key for cause in causes if cause is not None]
     must([k for k in keys if k in life.messages] == list(life.messages), "memory and record agree: messages")
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from statebacked.core.steps import INITIAL_EVENT
+from statebacked.core.steps import INITIAL_EVENT, UNWORDED_ERROR
 from statebacked.model.ids import ActivationNumber, Seq, ServiceRun
 from statebacked.model.values import (
     Envelope,
@@ -38,6 +39,8 @@ from tests.sim.machine import (
     value_of,
 )
 from tests.sim.surroundings import Surroundings
+
+INSIDE_BYTES = 64
 
 # --- frames ------------------------------------------------------------------------------------------
 
@@ -238,7 +241,19 @@ class Worker:
         if changed:
             held = last if last is not None and last.has_effects else None
             copy.held = Held(Seq(frame.seq + changed), state, held, fuel, indexes)
+        if self.rng.random() < self.s.faults.odd:
+            return self._spoilt(copy, frame, steps)
         return Stepped(frame.n, tuple(steps))
+
+    def _spoilt(self, copy: Copy, frame: Compute, steps: list[Step]) -> Stepped | Refused:
+        """An answer that the protocol allows and that no adapter of ours gives."""
+        if frame.seq == 0 and steps[0].changed:
+            copy.held = None
+            return Stepped(frame.n, (replace(steps[0], context=None),))
+        if len(steps) < len(frame.envelopes) or self.rng.random() < 0.5:
+            copy.seq, copy.held = -1, None
+            return Refused(frame.n, self.rng.choice(("context-too-large", "step-too-large")), "no")
+        return Stepped(frame.n, (*steps, Step(changed=True, has_effects=not steps[-1].has_effects)))
 
     def _judge(self, state: State, envelope: Envelope, raw: Json) -> Reaction | str | None:
         if envelope.auth is not None and self.rng.random() < self.s.faults.unauthorised:
@@ -261,6 +276,8 @@ class Worker:
                 return event, event
             case ServiceFailed():
                 assert envelope.service is not None
+                if self.rng.random() < 0.1:
+                    return UNWORDED_ERROR, None
                 fuel = 0 if self.s.is_calm else 1
                 event = Json(encode(Event("error", self.s.next_number(), fuel, run=envelope.service)))
                 return event, event
@@ -283,21 +300,25 @@ class Worker:
         if dice < self.s.faults.die:
             self.clockwork.after(self.rng.random() * 3, self.die)
         elif dice >= self.s.faults.die + self.s.faults.hang:
-            self.say(a, PerformedFrame(seq, sent))
+            pause_ms = self.rng.choice((0, 0, 10)) * self.rng.random()
+            self.clockwork.after(pause_ms, lambda: self.say(a, PerformedFrame(seq, sent)))
 
     def _run_effects(self, a: ActivationNumber, copy: Copy, seq: Seq, held: Held) -> tuple[Sent, ...]:
         assert held.reaction is not None
         starts, stops = held.reaction.starts, held.reaction.stops
-        for run in [r for r in copy.runs if r.id in stops or r.id in starts or held.state.snapshot.done]:
-            copy.runs.pop(run).stop()
         sent: list[Sent] = []
+        for run in [r for r in copy.runs if r.id in stops or r.id in starts or held.state.snapshot.done]:
+            service = copy.runs.pop(run)
+            service.stop()
+            if self.rng.random() < 0.2:
+                sent.append(service.word("chat", ends=False))  # a last word of what is stopped
         after, position = 0, 0
         owns = len(held.reaction.sends)
         while held.fuel >= 0 and self.rng.random() < 0.2:
             skip = self.rng.randint(0, owns - after)
             after, position = after + skip, position + 1 if not skip else 1
             order = (held.state.snapshot.steps, 10 * after + position)
-            event = Json(encode(Event("self", self.s.next_number(), held.fuel, order=order)))
+            event = _padded(Event("self", self.s.next_number(), held.fuel, order=order))
             internal = Internal(event, self.token(copy, event))
             ends = self.rng.random() < 0.1  # of which service, if any? no real worker says so
             sent.append(Sent(internal=internal, after=after, ends_service=ends))
@@ -320,6 +341,11 @@ class Worker:
         else:
             service.live()
         return at_once
+
+
+def _padded(event: Event) -> Json:
+    """All of one length, so that a bound in bytes is reached exactly."""
+    return Json(encode(event).ljust(INSIDE_BYTES))
 
 
 def _step(reaction: Reaction, before: State, worded: Json | None, known: Indexed | None) -> Step:
@@ -396,7 +422,7 @@ class Service:
 
     def word(self, type: str, *, ends: bool, after: int = 0) -> Sent:
         number = self._worker.s.next_number()
-        event = Json(encode(Event(type, number, 0 if type == "chat" else self._fuel, run=self._run)))
+        event = _padded(Event(type, number, 0 if type == "chat" else self._fuel, run=self._run))
         token = self._worker.token(self._copy, event)
         return Sent(internal=Internal(event, token), after=after, service=self._run, ends_service=ends)
 

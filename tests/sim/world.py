@@ -13,6 +13,7 @@ from statebacked.model.ids import (
     InstanceName,
     MachineName,
     OrgId,
+    RowKey,
     Seq,
     ServiceId,
     ServiceRun,
@@ -24,6 +25,7 @@ from statebacked.model.values import (
     Initialize,
     Internal,
     Json,
+    Message,
     Performed,
     Refused,
     Sent,
@@ -36,6 +38,7 @@ from tests.sim.machine import Event, encode
 from tests.sim.node import LOST, Node
 from tests.sim.store import Disk
 from tests.sim.surroundings import Faults, Surroundings
+from tests.sim.worker import INSIDE_BYTES
 
 HAPPENINGS_MAX = 40_000
 ACTIVE_MS = 30_000
@@ -190,6 +193,8 @@ class World:
         if loaded is None:
             return
         number, seq = loaded.a.computes, loaded.a.seq
+        unknown = self.s.next_number()
+        nobodys = Message(key=RowKey(f"unknown.{unknown}"), event=Json(encode(Event("self", unknown))))
         event = Internal(Json(encode(Event("chat", self.s.next_number()))), 0)
         loaded.signal(
             self.rng.choice(
@@ -209,6 +214,7 @@ class World:
                         )
                     ),
                     Tick(),
+                    Deliver(own_message(nobodys)),
                 )
             )
         )
@@ -270,6 +276,7 @@ def _faults(rng: Random) -> Faults:
         {"commit_after": 0.05},
         {"die": 0.04, "worker_dies_per_s": 0.1},
         {"hang": 0.03, "late": 0.05},
+        {"odd": 0.1},
         {"crash_per_s": 0.1},
         {"handover_per_s": 0.1},
         {"drain_per_s": 0.1},
@@ -286,15 +293,20 @@ def _faults(rng: Random) -> Faults:
 
 
 def _policy(rng: Random) -> Policy:
+    """Often so narrow that what waits reaches each bound exactly."""
     is_tight = rng.random() < 0.4
     return Policy(
         settle_ms=rng.choice((1_500, 3_000)),
         compute_ms=rng.choice((400, 1_000)),
         batch_max=rng.choice((1, 1, 4, 64)),
-        mailbox_max=8 if is_tight else 1_000,
-        mailbox_per_auth_max=4 if is_tight else 100,
-        mailbox_per_service_max=6 if is_tight else 1_000,
+        mailbox_max=rng.randint(3, 8) if is_tight else 1_000,
+        mailbox_per_auth_max=rng.randint(1, 4) if is_tight else 100,
+        mailbox_per_service_max=rng.choice((1, 2, 6)) if is_tight else 1_000,
+        inside_bytes_max=INSIDE_BYTES * rng.choice((1, 3)) if is_tight else 1_000_000,
+        timers_max=rng.choice((2, 3, 1_000)),
+        undelivered_max=rng.choice((1, 2, 1_000)),
         attempts_max=3,
         retry_first_ms=200,
         retry_longest_ms=500,
+        losses_max=rng.choice((2, 3)),
     )

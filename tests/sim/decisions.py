@@ -1,0 +1,353 @@
+"""What must hold of one decision: what it tells, keeps and drops, by the activation before and after it.
+
+A decision is judged when the next one begins or when the activation rests, so its commit is durable by then.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from statebacked.core import phases
+from statebacked.core.phases import Activation, Performing, Settled, Stepping
+from statebacked.core.policy import Policy
+from statebacked.model.ids import EnvelopeId, SendId, ServiceRun
+from statebacked.model.values import (
+    Chattered,
+    Commit,
+    Envelope,
+    Internal,
+    Now,
+    Performed,
+    Refused,
+    Sent,
+    ServiceFailed,
+    SetTimer,
+    Step,
+    Stepped,
+    WorkerLost,
+)
+from tests.sim.laws import must
+
+OF_PLACES = ("conflict", "not-found", "unavailable")  # what an envelope hears before a worker is asked
+
+
+@dataclass(slots=True)
+class Decided:
+    """One decision, from outside. `losses`: workers that the first envelope under way has ended before.
+    `answer_by`: when the time is over for what the worker does. `alarm`: as it was set last."""
+
+    before: Activation
+    signal: phases.Signal
+    now: Now
+    policy: Policy
+    losses: int
+    answer_by: float
+    alarm: int | None
+    commit: Commit | None = None
+    commands: list[phases.Command] = field(default_factory=list)
+
+    def begun(self) -> tuple[Envelope, ...]:
+        """What was asked of a worker."""
+        return tuple(e for c in self.commands if isinstance(c, phases.Compute) for e in c.envelopes)
+
+    def has(self, kind: type[phases.Command]) -> bool:
+        return any(isinstance(command, kind) for command in self.commands)
+
+
+class Due(NamedTuple):
+    """A refusal that must be told, to its caller or to the log."""
+
+    envelope: EnvelopeId
+    code: str
+
+
+def judge(d: Decided, after: Activation, began: Sequence[EnvelopeId]) -> None:
+    """`began`: ids of what was computed, in the order of the newest time of each."""
+    due = refusal_due(d)
+    a_refusal_is_told_once(d, due)
+    what_is_welcome_waits(d, after, due)
+    what_the_machine_computed_happens(d)
+    owed_errors_keep_their_order(d, after)
+    an_owed_error_does_not_wait_while_it_settles(d, after)
+    services_stand_in_the_order_of_their_start(d, after)
+    callers_are_answered_in_the_order_of_their_events(d, began)
+    a_copy_is_closed_only_when_it_is_late_or_wrong(d)
+    the_alarm_is_set_only_when_it_changes(d)
+
+
+# --- refusals ----------------------------------------------------------------------------------------
+
+
+def refusal_due(d: Decided) -> Due | None:
+    match d.signal:
+        case phases.Deliver(envelope) if envelope.cause is None:
+            return Due(envelope.id, "mailbox-full") if is_full(d, envelope) else None
+        case Chattered(sent):
+            return Due(_inside_id(d, sent), "service-flooded") if has_flooded(d, sent) else None
+        case Performed():
+            dropped = [sent for sent in sent_then(d) if sent not in kept_of(d)]
+            return Due(_inside_id(d, dropped[0]), "too-many-effects") if dropped else None
+        case _:
+            return _answer_due(d) if isinstance(d.before.phase, Stepping) else None
+
+
+def _answer_due(d: Decided) -> Due | None:
+    phase = d.before.phase
+    assert isinstance(phase, Stepping)
+    first = phase.envelopes[0]
+    match d.signal:
+        case Refused(number, code) if number == phase.number:
+            return Due(first.id, code)
+        case Stepped(number, steps) if number == phase.number and steps and not steps_due(d):
+            is_nothing = d.before.view is None and steps[0].context is None
+            return Due(first.id, "machine-error" if is_nothing else "too-many-effects")
+        case phases.Tick() if d.now.mono >= d.answer_by:
+            return Due(first.id, "machine-timeout")
+        case WorkerLost(guilty) if not isinstance(first.payload, Internal):
+            is_fatal = guilty or d.losses + 1 >= d.policy.losses_max
+            return Due(first.id, "machine-fault") if is_fatal else None
+        case _:
+            return None
+
+
+def a_refusal_is_told_once(d: Decided, due: Due | None) -> None:
+    """To its caller, or else to the log."""
+    told = [Due(c.to, c.code) for c in d.commands if isinstance(c, phases.ReplyRefused)]
+    told = [one for one in told if one.code not in OF_PLACES or one == due]
+    logged = [Due(c.envelope.id, c.code) for c in d.commands if isinstance(c, phases.Complain)]
+    has_caller = due is not None and due.envelope in _callers(d)
+    must(told == ([due] if has_caller else []), "a caller is told of a refusal once, and of no other")
+    must(logged == ([due] if due and not has_caller else []), "a silent refusal is logged once")
+    if isinstance(d.signal, Refused):
+        messages = [c.message for c in d.commands if isinstance(c, phases.ReplyRefused | phases.Complain)]
+        must(due is None or messages[0] == d.signal.message, "a refusal is told in the machine's words")
+
+
+def _callers(d: Decided) -> set[EnvelopeId]:
+    arriving = [d.signal.envelope] if isinstance(d.signal, phases.Deliver) else []
+    return {e.id for e in (*_under_way(d.before), *arriving) if e.wants_reply}
+
+
+# --- the mailbox -------------------------------------------------------------------------------------
+
+
+def is_full(d: Decided, envelope: Envelope) -> bool:
+    waiting = d.before.mailbox
+    of_caller = [e for e in waiting if e.auth == envelope.auth]
+    return len(waiting) >= d.policy.mailbox_max or len(of_caller) >= d.policy.mailbox_per_auth_max
+
+
+def has_flooded(d: Decided, sent: Sent) -> bool:
+    waiting = [e for e in d.before.mailbox if e.service == sent.service]
+    is_too_much = _bytes_waiting(d) + len(sent.internal.event) > d.policy.inside_bytes_max
+    return is_heard(d, sent) and (len(waiting) >= d.policy.mailbox_per_service_max or is_too_much)
+
+
+def is_heard(d: Decided, sent: Sent) -> bool:
+    """It runs, and its last word is not said yet."""
+    over = [e.service for e in (*_under_way(d.before), *d.before.mailbox) if e.ends_service]
+    return sent.service in d.before.services and sent.service not in over
+
+
+def sent_then(d: Decided) -> list[Sent]:
+    """What the machine and the services that run have sent while the step was performed."""
+    phase = d.before.phase
+    if not isinstance(phase, Performing) or not isinstance(d.signal, Performed) or d.signal.seq != phase.seq:
+        return []
+    return [sent for sent in d.signal.sent if sent.service is None or sent.service in d.before.services]
+
+
+def kept_of(d: Decided) -> list[Sent]:
+    """Those of them that the mailbox may hold; the end of a service always."""
+    kept: list[Sent] = []
+    size = _bytes_waiting(d)
+    for sent in sent_then(d):
+        size += len(sent.internal.event)
+        has_room = len(d.before.mailbox) + len(kept) < d.policy.undelivered_max
+        if sent.ends_service or (has_room and size <= d.policy.inside_bytes_max):
+            kept.append(sent)
+    return kept
+
+
+def _bytes_waiting(d: Decided) -> int:
+    return sum(len(e.payload.event) for e in d.before.mailbox if isinstance(e.payload, Internal))
+
+
+def is_row_welcome(d: Decided, envelope: Envelope) -> bool:
+    assert envelope.cause is not None
+    known = [e.id for e in (*_under_way(d.before), *d.before.mailbox)]
+    if len(d.before.mailbox) >= d.policy.mailbox_max or envelope.id in known:
+        return False
+    pending = {t.key: t.attempts for t in d.before.timers}
+    attempts = pending.get(envelope.cause.key)
+    is_timely = attempts is not None and attempts <= envelope.attempts
+    return envelope.cause.table == "message" or is_timely
+
+
+def what_is_welcome_waits(d: Decided, after: Activation, due: Due | None) -> None:
+    """While something is under way whatever arrives waits behind it, or is turned away."""
+    if not isinstance(d.before.phase, Stepping | Performing):
+        return
+    waiting = [e.id for e in d.before.mailbox]
+    match d.signal:
+        case phases.Deliver(envelope) if envelope.cause is not None:
+            if is_row_welcome(d, envelope):
+                waiting.append(envelope.id)
+        case phases.Deliver(envelope):
+            if due is None and not d.before.is_draining:
+                waiting.append(envelope.id)
+        case Chattered(sent) if due is not None:
+            waiting = [e.id for e in d.before.mailbox if e.service != sent.service]
+        case Chattered(sent):
+            if is_heard(d, sent):
+                waiting.append(_inside_id(d, sent))
+        case _:
+            return
+    must([e.id for e in after.mailbox] == waiting, "what is welcome waits, what is too much does not")
+
+
+def _under_way(a: Activation) -> tuple[Envelope, ...]:
+    match a.phase:
+        case Stepping(envelopes=envelopes):
+            return envelopes
+        case Performing(own=own):
+            return own
+        case _:
+            return ()
+
+
+def _inside_id(d: Decided, sent: Sent) -> EnvelopeId:
+    return EnvelopeId(f"inside:{d.before.number}:{sent.internal.token}")
+
+
+# --- what was computed -------------------------------------------------------------------------------
+
+
+def steps_due(d: Decided) -> Sequence[Step]:
+    """Those of the worker's steps that must happen now: all, the first alone, or none."""
+    phase = d.before.phase
+    if (
+        not isinstance(phase, Stepping)
+        or not isinstance(d.signal, Stepped)
+        or d.signal.number != phase.number
+    ):
+        return ()
+    steps = d.signal.steps[: len(phase.envelopes)]
+    if d.before.view is None and steps and steps[0].context is None:
+        return ()
+    if not leaves_too_much(d, steps):
+        return steps
+    return () if leaves_too_much(d, steps[:1]) else steps[:1]
+
+
+def leaves_too_much(d: Decided, steps: Sequence[Step]) -> bool:
+    phase = d.before.phase
+    assert isinstance(phase, Stepping)
+    fired = [e.cause.key for e in phase.envelopes if e.cause is not None and e.cause.table == "timer"]
+    pending: list[tuple[SendId, bool]] = [(t.send_id, False) for t in d.before.timers if t.key not in fired]
+    for step in steps:
+        _follow_timers(pending, step)
+    has_set = any(is_new for _, is_new in pending)
+    unheard = [e for e in (*phase.envelopes[1:], *d.before.mailbox) if e.cause and e.cause.table == "message"]
+    sends = sum(len(step.sends) for step in steps)
+    return (has_set and len(pending) > d.policy.timers_max) or (
+        bool(sends) and sends + len(unheard) > d.policy.undelivered_max
+    )
+
+
+def _follow_timers(pending: list[tuple[SendId, bool]], step: Step) -> None:
+    for operation in step.timers:
+        if isinstance(operation, SetTimer):
+            pending.append((operation.send_id, True))
+            continue
+        for n in range(len(pending) - 1, -1, -1):
+            if pending[n][0] == operation.send_id:
+                del pending[n]
+                break
+    if step.done:
+        pending.clear()
+
+
+def what_the_machine_computed_happens(d: Decided) -> None:
+    happen = steps_due(d)
+    changed = [step for step in happen if step.changed]
+    found = d.commit.transitions if d.commit is not None else ()
+    must(len(found) == len(changed), "what the machine computed happens, as far as it is not too much")
+    performs = bool(happen) and happen[-1].has_effects
+    must(d.has(phases.Perform) == performs, "what has effects is performed")
+
+
+# --- services ----------------------------------------------------------------------------------------
+
+
+def owed_errors_keep_their_order(d: Decided, after: Activation) -> None:
+    """New ones come last, in the order in which the services were started, but for the result that the
+    machine has just refused: its error comes next."""
+    failed = [e for e in _under_way(d.before) if isinstance(e.payload, ServiceFailed)]
+    begun = [e for e in _under_way(after) if isinstance(e.payload, ServiceFailed)]
+    known = [e.service for e in (*failed, *d.before.owed)]
+    owed = [e.service for e in (*begun, *after.owed)]
+    kept = [run for run in known if run in owed]
+    lost = [run for run in (*d.before.services, *_started(d)) if run in owed]
+    refused = _refused_result(d)
+    first = [refused] if refused in lost else []
+    others = [run for run in lost if run != refused]
+    must(owed == [*first, *kept, *others], "errors that are owed keep their order")
+    if d.commit is not None:
+        recorded = [*owed, *after.services]
+        must(list(d.commit.services) == recorded, "services are recorded in the order of their errors")
+
+
+def _refused_result(d: Decided) -> ServiceRun | None:
+    phase = d.before.phase
+    if not isinstance(phase, Stepping) or not isinstance(d.signal, Refused | Stepped):
+        return None
+    first = phase.envelopes[0]
+    is_result = first.ends_service and not isinstance(first.payload, ServiceFailed)
+    return first.service if is_result and refusal_due(d) is not None else None
+
+
+def _started(d: Decided) -> Iterator[ServiceRun]:
+    if isinstance(d.signal, Stepped) and d.commit is not None and d.commit.head is not None:
+        last = [step for step in steps_due(d) if step.changed][-1]
+        for id in dict.fromkeys(last.starts):
+            yield ServiceRun(id, d.commit.head.view.seq)
+
+
+def services_stand_in_the_order_of_their_start(d: Decided, after: Activation) -> None:
+    order = (*d.before.services, *_started(d))
+    must(after.services == tuple(run for run in order if run in after.services), "services stand in order")
+    runs = [e.service for e in after.mailbox if e.service is not None]
+    must(set(runs) <= set(after.services), "nothing waits of a service that does not run")
+
+
+def an_owed_error_does_not_wait_while_it_settles(d: Decided, after: Activation) -> None:
+    if not isinstance(after.phase, Settled) or isinstance(d.before.phase, Settled) or not after.owed:
+        return
+    back: phases.Phase = d.before.phase
+    if isinstance(back, Stepping) and refusal_due(d) is not None:
+        back = back.before
+    is_lost = isinstance(d.signal, WorkerLost) or d.has(phases.Close) or isinstance(back, Settled)
+    is_late = not isinstance(back, Settled) and d.now.mono >= back.settle_by
+    must(is_lost or is_late or after.is_draining, "an error that is owed comes before the instance settles")
+
+
+# --- answers and alarms ------------------------------------------------------------------------------
+
+
+def callers_are_answered_in_the_order_of_their_events(d: Decided, began: Sequence[EnvelopeId]) -> None:
+    told = [c.to for c in d.commands if isinstance(c, phases.Reply)]
+    must(told == [id for id in began if id in told], "callers are answered in the order of their events")
+
+
+def a_copy_is_closed_only_when_it_is_late_or_wrong(d: Decided) -> None:
+    is_late = isinstance(d.signal, phases.Tick) and d.now.mono >= d.answer_by
+    is_wrong = isinstance(d.signal, phases.CauseGone) and any(
+        e.cause in d.signal.causes for e in _under_way(d.before)
+    )
+    must(d.has(phases.Close) == (is_late or is_wrong), "a copy is closed when it is late or wrong, not else")
+
+
+def the_alarm_is_set_only_when_it_changes(d: Decided) -> None:
+    alarms = [c.at for c in d.commands if isinstance(c, phases.WakeAt)]
+    must(len(alarms) <= 1 and d.alarm not in alarms, "the alarm is set only when it changes")
