@@ -23,6 +23,7 @@ from statebacked.model.ids import (
     EnvelopeId,
     InstanceId,
     InstanceKey,
+    InstanceName,
     Instant,
     KeyId,
     MachineName,
@@ -44,7 +45,16 @@ from statebacked.model.machine import (
     Upload,
     Version,
 )
-from statebacked.model.values import InstanceRecord, Json, Now, StateView, Transition
+from statebacked.model.values import (
+    Control,
+    DeadLetter,
+    InstanceRecord,
+    Json,
+    Now,
+    Repeatable,
+    StateView,
+    Transition,
+)
 from statebacked.ports import Validated
 
 START = Instant(1_750_000_000_000)
@@ -262,7 +272,12 @@ class FakeEngine:
         self.next_error: Exception | None = None
 
     async def create_instance(
-        self, key: InstanceKey, context: Json | None, version: VersionId | None, auth: Json
+        self,
+        key: InstanceKey,
+        context: Json | None,
+        version: VersionId | None,
+        auth: Json,
+        repeatable: Repeatable | None = None,
     ) -> StateView:
         machine = await self._catalogue.find_machine(key.org, key.machine)
         if machine is None:
@@ -299,7 +314,9 @@ class FakeEngine:
         self._record(key, Json(b'{"type":"xstate.init"}'), auth)
         return view
 
-    async def send_event(self, key: InstanceKey, event: Json, auth: Json) -> StateView:
+    async def send_event(
+        self, key: InstanceKey, event: Json, auth: Json, repeatable: Repeatable | None = None
+    ) -> StateView:
         life = self._life(key)
         self._judge(auth)
         self.events.append((key, event, auth))
@@ -344,6 +361,15 @@ class FakeEngine:
     def usable(self) -> bool:
         return self.is_usable
 
+    async def control(self, key: InstanceKey, payload: Control) -> StateView:
+        return self._life(key).record.view
+
+    async def redrive(self, org: OrgId, letter: str) -> DeadLetter:
+        raise NotFound("there is no such dead letter")
+
+    async def discard(self, org: OrgId, letter: str) -> None:
+        raise NotFound("there is no such dead letter")
+
     # --- ports.Store, the part that the API reads ------------------------------------------------
 
     async def load(self, key: InstanceKey) -> InstanceRecord | None:
@@ -357,6 +383,23 @@ class FakeEngine:
             key=lambda record: record.key.name,
         )
         return [self._summary(record) for record in records if record.key.name > after][:limit]
+
+    async def find_answer(self, org: OrgId, scope: bytes, key: str) -> None:
+        return None
+
+    async def keep_answer(self, org: OrgId, scope: bytes, key: str, status: int, answer: bytes) -> None:
+        pass
+
+    async def list_dead_letters(
+        self,
+        org: OrgId,
+        *,
+        machine: MachineName | None,
+        instance: InstanceName | None,
+        after: str,
+        limit: int,
+    ) -> list[DeadLetter]:
+        return []
 
     async def list_transitions(self, key: InstanceKey, *, after: Seq, limit: int) -> list[Transition]:
         return [t for t in self.lives[key].transitions if t.seq > after][:limit]

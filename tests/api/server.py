@@ -21,7 +21,7 @@ from statebacked.logs.retention import Retention
 from statebacked.logs.watching import Watches
 from statebacked.model.ids import Instant, KeyId, MachineName, OrgId, UserId, VersionId
 from statebacked.model.machine import Machine, Org, Role, Version
-from statebacked.ports import Machines, Store
+from statebacked.ports import InstanceStore, Machines
 from statebacked.store.memory import MemoryStore
 from tests.api import contract
 from tests.api.doubles import CountedBytes, CountedIds, FakeEngine, FakeMachines, HandClock, MemoryCatalogue
@@ -34,7 +34,13 @@ BASE_URL = "http://localhost:7070"
 class ApiServer:
     """One server and its world. Nothing is shared between two of them."""
 
-    def __init__(self, settings: ApiSettings | None = None, *, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        settings: ApiSettings | None = None,
+        *,
+        engine: Engine | None = None,
+        store: InstanceStore | None = None,
+    ) -> None:
         self.clock = HandClock()
         self.ids = CountedIds()
         self.random_bytes = CountedBytes()
@@ -52,7 +58,7 @@ class ApiServer:
         self.app = build_application(
             ApiParts(
                 engine=engine or self.engine,
-                store=cast("Store", self.engine),
+                store=store or cast("InstanceStore", self.engine),
                 catalogue=self.catalogue,
                 machines=cast("Machines", self.machines),
                 logs=Logs(self.log_store, capture, retention, self.watches),

@@ -25,6 +25,8 @@ BODIES: dict[str, Any] = {
     "sendEvent": {"event": "go"},
     "createKey": {"name": "another", "scopes": ["state.read"]},
     "createOrg": {"name": "another"},
+    "setInstanceStatus": {"status": "paused"},
+    "deleteInstance": {},
 }
 QUERIES: dict[str, dict[str, str]] = {
     "getLogs": {"from": "2030-01-01T00:00:00.000Z"},
@@ -45,8 +47,17 @@ async def world() -> tuple[ApiServer, OrgId]:
     return server, org
 
 
+PLACES = {
+    "machine": "toggler",
+    "instance": "i-1",
+    "signed": "x",
+    "key": "sbk_AAAAAAAAAAAAAAAAAAAAAA",
+    "letter": "message-000000000000001",
+}
+
+
 async def call(server: ApiServer, row: Row, token: str | None, **headers: str) -> httpx.Response:
-    path = row.path.format(machine="toggler", instance="i-1", signed="x", key="sbk_AAAAAAAAAAAAAAAAAAAAAA")
+    path = row.path.format(**PLACES)
     async with server.client(token, **headers) as client:
         query = QUERIES.get(row.operation)
         return await client.request(row.method, path, json=BODIES.get(row.operation), params=query)
@@ -173,7 +184,7 @@ async def test_open_routes_ignore_org_and_act_headers(row: Row) -> None:
 @pytest.mark.parametrize("row", IN_ORG, ids=by_name)
 async def test_who_may_not_is_told_before_the_body_is_judged(row: Row) -> None:
     server, org = await world()
-    path = row.path.format(machine="bad name!", instance="bad name!", signed="x", key="x")
+    path = row.path.format(**{**PLACES, "machine": "bad name!", "instance": "bad name!"})
     others = [scope for scope in SCOPES if scope != row.access]
     async with server.client(await server.token(org, others)) as client:
         response = await client.request(row.method, path, content=b"{not json" * 1_000_000)

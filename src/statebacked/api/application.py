@@ -14,14 +14,17 @@ from starlette.routing import Router
 
 from statebacked.api.bodies import ClientGone, Deadlines, Message, Receive
 from statebacked.api.cursors import Cursors
+from statebacked.api.dead_letters import DeadLetterRoutes
 from statebacked.api.edge import Edge
 from statebacked.api.hot import HotRoutes
 from statebacked.api.instances import InstanceRoutes
 from statebacked.api.keys import KeyRoutes
+from statebacked.api.lifecycle import LifecycleRoutes
 from statebacked.api.logs import LogRoutes
 from statebacked.api.machines import MachineRoutes
 from statebacked.api.orgs import OrgRoutes
 from statebacked.api.paths import HotPaths, Scope, prefix_of, raw_path_of, split_path
+from statebacked.api.repeats import Repeats
 from statebacked.api.replies import (
     PREFLIGHT_HEADERS,
     Header,
@@ -48,7 +51,7 @@ from statebacked.auth.secrets import Keyring, RandomBytes
 from statebacked.logs.reading import Logs
 from statebacked.model.errors import MethodNotAllowed, NotFound, StateBackedError
 from statebacked.model.limits import RT_TOKEN_GRACE_S
-from statebacked.ports import Catalogue, Clock, Ids, Machines, Store
+from statebacked.ports import Catalogue, Clock, Ids, InstanceStore, Machines
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +76,7 @@ class ApiParts:
     """All that the API is built on."""
 
     engine: Engine
-    store: Store
+    store: InstanceStore
     catalogue: Catalogue
     machines: Machines
     logs: Logs
@@ -96,11 +99,12 @@ def build_application(parts: ApiParts) -> "Application":
     )
     deadlines = Deadlines()
     texts = MachineTexts(everyone=settings.expose_machine_texts)
+    repeats = Repeats(parts.store, parts.engine, parts.clock)
     guards = Guards(authenticator, Cursors(parts.keyring), deadlines, texts)
     return Application(
         edge=Edge(bound_to_loopback=settings.bound_to_loopback, public_url=settings.public_url),
-        hot=HotRoutes(parts.engine, authenticator, deadlines, texts),
-        cold=Router(guards.bind(ROUTES, _handlers(parts, authenticator)), redirect_slashes=False),
+        hot=HotRoutes(parts.engine, authenticator, deadlines, texts, repeats),
+        cold=Router(guards.bind(ROUTES, _handlers(parts, authenticator, repeats)), redirect_slashes=False),
         sockets=Sockets(
             SocketParts(
                 engine=parts.engine,
@@ -115,7 +119,7 @@ def build_application(parts: ApiParts) -> "Application":
     )
 
 
-def _handlers(parts: ApiParts, authenticator: Authenticator) -> Handlers:
+def _handlers(parts: ApiParts, authenticator: Authenticator, repeats: Repeats) -> Handlers:
     catalogue, clock, ids, keyring = parts.catalogue, parts.clock, parts.ids, parts.keyring
     signatures = Signatures(keyring)
     keys = KeyRoutes(
@@ -132,7 +136,9 @@ def _handlers(parts: ApiParts, authenticator: Authenticator) -> Handlers:
     return Handlers(
         org={
             **MachineRoutes(catalogue, clock).handlers(),
-            **InstanceRoutes(parts.engine, parts.store, catalogue).handlers(),
+            **InstanceRoutes(parts.engine, parts.store, catalogue, repeats).handlers(),
+            **LifecycleRoutes(parts.engine).handlers(),
+            **DeadLetterRoutes(parts.engine, parts.store).handlers(),
             **versions.handlers(),
             **keys.handlers(),
             **LogRoutes(parts.logs).handlers(),

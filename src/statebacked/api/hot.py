@@ -5,6 +5,7 @@ Everything here runs once per event, so it makes no object that it can do withou
 
 from statebacked.api.bodies import Deadlines, Receive, check_length, read_body
 from statebacked.api.paths import HotPath
+from statebacked.api.repeats import HEADER, Repeats
 from statebacked.api.replies import MachineTexts, Reply, event_reply
 from statebacked.api.use_cases import Engine
 from statebacked.api.wire import parse_event, state_body
@@ -13,15 +14,22 @@ from statebacked.auth.principal import Principal
 from statebacked.model.errors import InvalidName, MachineRefusal, MissingScope, RejectedByAuthorizer
 from statebacked.model.ids import InstanceKey
 from statebacked.model.limits import EVENT_BODY_BYTES_MAX
+from statebacked.model.values import Json, Repeatable
 
 
 class HotRoutes:
     """POST …/events and GET …/i/{instance}."""
 
     def __init__(
-        self, engine: Engine, authenticator: Authenticator, deadlines: Deadlines, texts: MachineTexts
+        self,
+        engine: Engine,
+        authenticator: Authenticator,
+        deadlines: Deadlines,
+        texts: MachineTexts,
+        repeats: Repeats,
     ) -> None:
         self._engine = engine
+        self._repeats = repeats
         self._authenticator = authenticator
         self._deadlines = deadlines
         self._texts = texts
@@ -33,14 +41,27 @@ class HotRoutes:
             principal = await self._authenticator.authenticate(headers)
         check_scope(principal, "events.write")
         check_length(headers, EVENT_BODY_BYTES_MAX)
-        event = parse_event(await read_body(receive, EVENT_BODY_BYTES_MAX, self._deadlines))
+        body = await read_body(receive, EVENT_BODY_BYTES_MAX, self._deadlines)
+        event = parse_event(body)
         if path.bad_name is not None:
             raise InvalidName(path.bad_name)
         key = InstanceKey(principal.org, path.machine, path.instance)
         try:
+            if HEADER in headers:
+                return await self._send_once(headers[HEADER], principal, key, body, event)
             return event_reply(state_body(await self._engine.send_event(key, event, principal.auth)))
         except (MachineRefusal, RejectedByAuthorizer) as refusal:
             raise self._texts.fit(refusal, principal, request_id) from refusal
+
+    async def _send_once(
+        self, header: bytes, principal: Principal, key: InstanceKey, body: bytes, event: Json
+    ) -> Reply:
+        async def ask(repeatable: Repeatable) -> Reply:
+            return Reply(
+                200, state_body(await self._engine.send_event(key, event, principal.auth, repeatable))
+            )
+
+        return await self._repeats.once(header, principal, ("POST events", key), body, ask)
 
     async def get_state(self, path: HotPath, headers: Headers, request_id: str) -> Reply:
         """The newest durable state."""

@@ -6,6 +6,7 @@ import msgspec
 
 from statebacked.api.calls import OrgCall, OrgHandler
 from statebacked.api.machines import find_machine
+from statebacked.api.repeats import HEADER, Repeats
 from statebacked.api.replies import Reply, json_reply
 from statebacked.api.use_cases import Engine
 from statebacked.api.wire import (
@@ -21,14 +22,16 @@ from statebacked.model.errors import InvalidCursor, NotFound
 from statebacked.model.ids import InstanceKey, Seq, VersionId, parse_instance_name
 from statebacked.model.limits import EVENT_BODY_BYTES_MAX
 from statebacked.model.machine import InstanceSummary
+from statebacked.model.values import Repeatable
 from statebacked.ports import Catalogue, Store
 
 
 class InstanceRoutes:
     """Handlers of /machines/{machine} (POST) and /machines/{machine}/i."""
 
-    def __init__(self, engine: Engine, store: Store, catalogue: Catalogue) -> None:
+    def __init__(self, engine: Engine, store: Store, catalogue: Catalogue, repeats: Repeats) -> None:
         self._engine = engine
+        self._repeats = repeats
         self._store = store
         self._catalogue = catalogue
 
@@ -42,14 +45,21 @@ class InstanceRoutes:
         }
 
     async def create(self, call: OrgCall) -> Reply:
-        body = parse_body(await call.body(EVENT_BODY_BYTES_MAX), CreateInstance)
+        raw = await call.body(EVENT_BODY_BYTES_MAX)
+        body = parse_body(raw, CreateInstance)
         principal = call.principal
         key = InstanceKey(principal.org, call.machine(), parse_instance_name(body.slug))
         version = VersionId(body.machine_version_id) if body.machine_version_id else None
         context = parse_context(body.context)
-        return Reply(
-            200, state_body(await self._engine.create_instance(key, context, version, principal.auth))
-        )
+
+        async def ask(repeatable: Repeatable | None) -> Reply:
+            created = self._engine.create_instance(key, context, version, principal.auth, repeatable)
+            return Reply(200, state_body(await created))
+
+        header = call.headers.get(HEADER)
+        if header is None:
+            return await ask(None)
+        return await self._repeats.once(header, principal, ("POST instance", key), raw, ask)
 
     async def list(self, call: OrgCall) -> Reply:
         machine = await find_machine(self._catalogue, call.principal.org, call.machine())

@@ -6,8 +6,8 @@ All raise the errors of model/errors.py.
 from typing import Protocol
 
 from statebacked.model.errors import StateBackedError
-from statebacked.model.ids import InstanceKey, VersionId
-from statebacked.model.values import InstanceRecord, Json, StateView
+from statebacked.model.ids import InstanceKey, OrgId, VersionId
+from statebacked.model.values import Control, DeadLetter, InstanceRecord, Json, Repeatable, StateView
 
 
 class Subscriber(Protocol):
@@ -31,12 +31,28 @@ class Engine(Protocol):
     """The use cases of instances."""
 
     async def create_instance(
-        self, key: InstanceKey, context: Json | None, version: VersionId | None, auth: Json
+        self,
+        key: InstanceKey,
+        context: Json | None,
+        version: VersionId | None,
+        auth: Json,
+        repeatable: Repeatable | None = None,
     ) -> StateView:
         """Settled. `context` is the caller's JSON object; `version` None means the machine's current one."""
 
-    async def send_event(self, key: InstanceKey, event: Json, auth: Json) -> StateView:
+    async def send_event(
+        self, key: InstanceKey, event: Json, auth: Json, repeatable: Repeatable | None = None
+    ) -> StateView:
         """Settled. `event` is a JSON object with a string `type`."""
+
+    async def control(self, key: InstanceKey, payload: Control) -> StateView:
+        """Pause, resume or delete, in order with the instance's events."""
+
+    async def redrive(self, org: OrgId, letter: str) -> DeadLetter:
+        """Deliver a dead letter again."""
+
+    async def discard(self, org: OrgId, letter: str) -> None:
+        """Forget a dead letter."""
 
     async def read(self, key: InstanceKey, auth: Json) -> StateView:
         """The newest durable state, if allowRead admits the authContext."""

@@ -6,7 +6,7 @@ States, contexts and events are the users' JSON: they pass through as the bytes 
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -28,6 +28,17 @@ class CreateInstance(msgspec.Struct, rename="camel"):
     slug: str
     context: msgspec.Raw = msgspec.Raw(b"null")
     machine_version_id: str | None = None
+
+
+class SetStatus(msgspec.Struct):
+    status: Literal["running", "paused"]
+
+
+class DeleteInstance(msgspec.Struct, rename="camel"):
+    """Whatever its fields are, they are judged one by one, so that the error names the wrong one."""
+
+    danger_data_will_be_deleted_forever: object = None
+    proof: object = msgspec.field(default=None, name="hmacSha256OfMachineInstanceNameWithMachineNameKey")
 
 
 class CreateMachine(msgspec.Struct):
@@ -66,6 +77,8 @@ _decoders: Final[dict[type, msgspec.json.Decoder[Any]]] = {  # Any: one decoder 
     for body in (
         SendEvent,
         CreateInstance,
+        SetStatus,
+        DeleteInstance,
         CreateMachine,
         CreateVersion,
         FinalizeVersion,

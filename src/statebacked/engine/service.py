@@ -13,7 +13,8 @@ from statebacked.engine.codes import Codes
 from statebacked.engine.fanout import Fanout, Subscriber, Subscription
 from statebacked.engine.loaded import Parts, saved_state
 from statebacked.model.errors import Conflict, MachineRefusal, NotFound, RejectedByAuthorizer, Unavailable
-from statebacked.model.ids import EnvelopeId, Epoch, InstanceKey, OrgId, VersionId
+from statebacked.model.ids import EnvelopeId, Epoch, InstanceKey, Instant, OrgId, VersionId
+from statebacked.model.limits import DEAD_LETTER_MS, IDEMPOTENCY_MS
 from statebacked.model.values import (
     Control,
     DeadLetter,
@@ -39,6 +40,7 @@ from statebacked.ports import (
 logger = structlog.get_logger(__name__)
 
 UNDELIVERED_MAX = 10_000
+SWEEP_S = 3_600
 
 
 class Engine:
@@ -84,10 +86,21 @@ class Engine:
     async def start(self) -> None:
         """Take up what the last owner left: messages under way at once, timers as they are due."""
         loop = asyncio.get_running_loop()
-        pumps = (self._activations.alarms.run(), self._activations.relay.run())
+        pumps = (self._activations.alarms.run(), self._activations.relay.run(), self._sweep())
         self._pumps = [loop.create_task(pump) for pump in pumps]
         for key in await self._store.undelivered(UNDELIVERED_MAX):
             await self._activations.find(key)
+
+    async def _sweep(self) -> None:
+        """Forget kept answers and dead letters that are too old, now and then. Until cancelled."""
+        while True:
+            now = self._clock.now().wall
+            try:
+                await self._store.sweep_answers(Instant(now - IDEMPOTENCY_MS))
+                await self._store.sweep_dead_letters(Instant(now - DEAD_LETTER_MS))
+            except StoreFailed as failure:
+                logger.error("old rows cannot be removed", error=str(failure))
+            await asyncio.sleep(SWEEP_S)
 
     def usable(self) -> bool:
         return self._activations.is_open and not self._is_fenced

@@ -19,6 +19,7 @@ StateBackedError            code, status, message
 ├── NotFound                404 not-found
 ├── Conflict                409 conflict
 │   ├── InvalidState        409 invalid-state
+│   ├── IdempotencyKeyReused 409 idempotency-key-reused
 │   └── AlreadyFinalized    409 already-finalized
 ├── MethodNotAllowed        405 method-not-allowed
 ├── Misdirected             421 misdirected: the Host header names another server
@@ -122,6 +123,10 @@ class Conflict(StateBackedError):
 
 class InvalidState(Conflict):
     code = "invalid-state"
+
+
+class IdempotencyKeyReused(Conflict):
+    code = "idempotency-key-reused"
 
 
 class AlreadyFinalized(Conflict):
