@@ -25,6 +25,10 @@ class Step:
     public: Value = None
     timers: list[tuple[Value, ...]] = field(default_factory=list)
     sends: list[Value] = field(default_factory=list)
+    out: list[tuple[Value, ...]] = field(
+        default_factory=list
+    )  # each with its event or context, if it has one
+    output: Value = None
 
     @property
     def changed(self) -> bool:
@@ -61,7 +65,21 @@ def _step(header: Header, rest: Any) -> Step:  # Any: an iterator of sections
     for timer in header["timers"]:
         step.timers.append((*timer, json.loads(next(rest))) if timer[0] == "set" else tuple(timer))
     step.sends = [json.loads(next(rest)) for _ in range(header["sends"])]
+    for item in header.get("out", []):
+        step.out.append(_out(item, rest))
+    if header.get("fin"):
+        step.output = json.loads(next(rest))
     return step
+
+
+def _out(item: Value, rest: Any) -> tuple[Value, ...]:  # Any: as above
+    match item:
+        case ["send", to]:
+            return "send", to, json.loads(next(rest))
+        case ["spawn", id, child, version, has_context]:
+            return "spawn", id, child, version, json.loads(next(rest)) if has_context else None
+        case _:
+            return tuple(item)
 
 
 @dataclass
@@ -105,6 +123,20 @@ class Instance:
     def send(self, event: str | Value, source: str = "client") -> Step | Refusal:
         event = {"type": event} if isinstance(event, str) else event
         return self._event({"k": "event", "source": source, "auth": False}, json.dumps(event))
+
+    def message(self, event: str | Value, machine: str, name: str) -> Step | Refusal:
+        """An event of another instance."""
+        event = {"type": event} if isinstance(event, str) else event
+        self.history.append(event["type"])
+        auth = {"stateBackedSender": {"machineName": machine, "machineInstanceName": name}}
+        item = {"k": "event", "source": "instance", "auth": True}
+        return self._one(item, [json.dumps(event), json.dumps(auth)])
+
+    def child_done(self, service: Run, output: Value = None) -> Step | Refusal:
+        """A persistent child has reached its final state."""
+        self.history.append(f"done {service[0]}")
+        item = {"k": "done", "source": "instance", "auth": False, "service": service}
+        return self._one(item, [json.dumps(output)])
 
     def fail(self, service: Run, message: str = "lost") -> Step | Refusal:
         """The error event of a service that is gone."""
@@ -204,7 +236,8 @@ class Instance:
     def _apply_timers(self, step: Step) -> None:
         for timer in step.timers:
             if timer[0] == "set":
-                self.timers.append((timer[1], timer[2], timer[3]))
+                if len(timer) == 4:  # not for another instance
+                    self.timers.append((timer[1], timer[2], timer[3]))
                 continue
             newest = next((t for t in reversed(self.timers) if t[0] == timer[1]), None)
             if newest is not None:

@@ -205,7 +205,7 @@ def test_both_names_of_the_runtime_are_one_object(worker5: WorkerProcess) -> Non
     code = """const rt = globalThis.__statebacked_rt;
       if (rt !== globalThis.__statebaked_rt || typeof rt.spawn !== "function") return "no";
       return rt.spawn({ machineName: "m" })"""
-    assert "persistent instances are not available" in str(run(worker5, code))
+    assert "can be spawned only in an assign" in str(run(worker5, code))
 
 
 def test_code_cannot_end_the_process_or_answer_for_the_worker(worker5: WorkerProcess) -> None:

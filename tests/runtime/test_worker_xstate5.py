@@ -90,7 +90,6 @@ def test_a_context_function_that_throws_refuses_the_creation(worker5: WorkerProc
         '{ target: ".b", actions: assign({ n: () => { throw new Error("boom") } }) }',
         '{ actions: assign(({ context }) => { context.inner.n = 7; throw new Error("boom") }) }',
         '{ actions: enqueueActions(({ context }) => { context.inner.n = 7; throw new Error("boom") }) }',
-        '{ target: ".b", actions: sendParent({ type: "up" }) }',
         '{ target: ".b", actions: sendTo("nobody", { type: "hi" }) }',
     ],
 )

@@ -1,6 +1,13 @@
 // One interface over both majors of xstate. An adapter computes without performing (the recorder), and performs
 // only what the host has confirmed to be durable. Everything above this file is the same for both.
 
+import type { Address, Outgoing, Target } from "./instances.ts";
+
+/** `to` is left out when the timer is the machine's own. */
+export type TimerOperation =
+  | ["set", sendId: string, delayMs: number, event: unknown, to?: Target]
+  | ["cancel", sendId: string];
+
 /** The outcome of one macrostep, computed and not performed. */
 export interface Computed {
   changed: boolean; // a transition was selected, or there is something to perform
@@ -11,11 +18,15 @@ export interface Computed {
   snapshot: unknown;
   context: unknown;
   /** Ordered timer operations of the root machine. */
-  timers: (["set", sendId: string, delayMs: number, event: unknown] | ["cancel", sendId: string])[];
+  timers: TimerOperation[];
   /** Undelayed events that the machine sends itself as data, in order. */
   sends: unknown[];
   starts: string[];
   stops: string[];
+  /** For other instances, in order. Persistent children stand in neither `starts` nor `stops`. */
+  outgoing: readonly Outgoing[];
+  /** Final data of a machine that is done; undefined when there is none. */
+  output: unknown;
   hasEffects: boolean;
 }
 
@@ -34,10 +45,12 @@ export interface Instance {
   initialize(context: unknown): Computed;
   /** Resume a durable state. Its services are gone; their error events come as `failed`. */
   restore(snapshot: unknown, context: unknown): void;
-  /** Compute the macrostep of an event. On a throw the instance must not be used again. */
-  transition(event: unknown): Computed;
+  /** Compute the macrostep of an event, sent by `sender` if another instance did. On a throw the instance must not be used again. */
+  transition(event: unknown, sender?: Address): Computed;
   /** The error event of a service, in this major's words. */
   serviceError(id: string, error: unknown): { type: string };
+  /** The event of a persistent child that is done, in this major's words. */
+  childDone(id: string, output: unknown): { type: string };
   /** The computed step is durable: it becomes the state. Does not perform. */
   confirm(): void;
   /** Perform the confirmed step's effects, in order; `position` tells how many of its sends came before an effect. */

@@ -2,6 +2,7 @@
 // boot4.ts and boot5.ts are the entries; dist/<major>/boot.js is what the server starts.
 
 import { AsyncLocalStorage } from "node:async_hooks";
+import { noticingNames, runtimeSpawn } from "./instances.ts";
 import { Log } from "./log.ts";
 import type { Exports } from "./program.ts";
 import { Decoder, Encoder } from "./protocol.ts";
@@ -14,8 +15,9 @@ const LOG_FRAME_BYTES_MAX = 1_000_000;
 export async function boot(library: Library): Promise<never> {
   const owners = new AsyncLocalStorage<Owner>();
   const writer = new Writer();
-  const natives = closeSandbox((stream, text) =>
-    writer.log(speakerOf(owners.getStore()), stream, text)
+  const natives = closeSandbox(
+    (stream, text) => writer.log(speakerOf(owners.getStore()), stream, text),
+    runtimeSpawn(library.spawn),
   );
   writer.start(natives);
   const host: Host = {
@@ -51,7 +53,7 @@ function importer(): (source: string) => Promise<Exports> {
   return async (source) => {
     const url = createObjectURL(new Source([source], { type: "text/javascript" }));
     try {
-      return (await import(url)) as Exports;
+      return await noticingNames(() => import(url) as Promise<Exports>);
     } finally {
       revokeObjectURL(url);
     }

@@ -6,6 +6,7 @@ import type { Computed } from "./adapter.ts";
 import { ask, type WriteRequest } from "./authorize.ts";
 import type { Compute, Item, Refusal, StepHeader } from "./frames.ts";
 import { eventText, hasType, jsonText, messageOf, traceOf } from "./json.ts";
+import { outHead, outSections, senderOf, sentText, timerHead } from "./outgoing.ts";
 import { utf8Length } from "./protocol.ts";
 import { type Indexed, isSame, selectAll } from "./selectors.ts";
 import type { Services } from "./worker.ts";
@@ -84,6 +85,7 @@ export class Job {
     if (item.k === "event") value = eventOf(this.#next(), item);
     else if (item.k === "init") value = item.context ? parse(this.#next()) : undefined;
     else if (item.k === "inside") value = this.#held(item.token);
+    else if (item.k === "done") value = this.on.instance.childDone(item.service[0], parse(this.#next()));
     else value = this.on.instance.serviceError(item.service[0], failure(item.code, item.message));
     const auth: unknown = item.auth ? parse(this.#next()) : undefined;
     return { item, value, auth };
@@ -136,13 +138,14 @@ export class Job {
     this.#index += 1;
     const last = this.#last;
     const goesOn = last === null ||
-      !(last.hasEffects || last.sends.length + last.starts.length + last.stops.length > 0);
+      !(last.hasEffects ||
+        last.sends.length + last.starts.length + last.stops.length + last.outgoing.length > 0);
     if (goesOn) return true;
     this.#answer();
     return false;
   }
 
-  #compute({ item, value }: Prepared): void {
+  #compute({ item, value, auth }: Prepared): void {
     const { instance } = this.on;
     if (!this.#isInPlace) instance.confirm(); // the step before, which had nothing to perform
     this.#isInPlace = true;
@@ -151,7 +154,9 @@ export class Job {
     const wasTouched = this.on.isTouched;
     this.on.isTouched = true;
     const before = instance.current()?.context;
-    const computed = item.k === "init" ? instance.initialize(value) : instance.transition(value);
+    const computed = item.k === "init"
+      ? instance.initialize(value)
+      : instance.transition(value, item.source === "instance" ? senderOf(auth) : undefined);
     if (computed.changed) {
       const isSame = this.#add(computed, item, value) && computed.context === before;
       this.on.isTouched = wasTouched || !isSame;
@@ -163,19 +168,7 @@ export class Job {
 
   /** Whether the JSON of the context is that of the step before. */
   #add(computed: Computed, item: Item, value: unknown): boolean {
-    const { limits } = this.worker;
-    const services = this.on.runs.size + computed.starts.length - computed.stops.length;
-    if (
-      computed.timers.length > limits.timer_operations_max || computed.sends.length > limits.sends_max ||
-      services > limits.services_max
-    ) {
-      const { timers, sends } = computed;
-      throw new Refused(
-        "too-many-effects",
-        `one step may hold ${limits.timer_operations_max} timer operations and ${limits.sends_max} sends, an instance ` +
-          `${limits.services_max} services: got ${timers.length}, ${sends.length} and ${services}`,
-      );
-    }
+    this.#checkCounts(computed);
     const texts = this.#textsOf(computed);
     const base = this.on.durable;
     const hasContext = texts.context !== this.#texts?.context || texts.context !== base?.context;
@@ -186,21 +179,24 @@ export class Job {
       done: computed.done,
       ctx: hasContext,
       pub: hasContext && shown !== undefined,
-      ev: item.k === "failed",
+      ev: item.k === "failed" || item.k === "done",
       effects: computed.hasEffects,
-      timers: computed.timers.map((timer) => timer[0] === "set" ? ["set", timer[1], timer[2]] : timer),
+      timers: computed.timers.map(timerHead),
       sends: computed.sends.length,
       starts: computed.starts,
       stops: computed.stops,
       ...(isIndexedAnew ? { idx: texts.indexes! } : {}),
     };
+    const hasOut = computed.outgoing.length > 0 || computed.output !== undefined;
+    if (hasOut) Object.assign(step, outHead(computed));
     const sections: string[] = [];
     if (step.ev) sections.push(eventText(value));
     sections.push(texts.value, jsonText(computed.tags), texts.snapshot);
     if (step.ctx) sections.push(texts.context);
     if (step.pub) sections.push(jsonText(shown));
-    for (const timer of computed.timers) if (timer[0] === "set") sections.push(ownEventText(timer[3]));
-    for (const event of computed.sends) sections.push(ownEventText(event));
+    for (const timer of computed.timers) if (timer[0] === "set") sections.push(sentText(timer[3]));
+    for (const event of computed.sends) sections.push(sentText(event));
+    if (hasOut) sections.push(...outSections(computed));
     this.#checkSize(sections);
     this.#steps.push(step);
     this.#sections.push(...sections);
@@ -209,6 +205,26 @@ export class Job {
     this.#last = computed;
     this.#isInPlace = false;
     return isContextSame;
+  }
+
+  #checkCounts({ timers, sends, starts, stops, outgoing }: Computed): void {
+    const { limits } = this.worker;
+    const services = this.on.runs.size + starts.length - stops.length;
+    let [events, spawns] = [sends.length, 0];
+    for (const { kind } of outgoing) {
+      if (kind === "send") events += 1;
+      else if (kind === "spawn") spawns += 1;
+    }
+    if (
+      timers.length <= limits.timer_operations_max && events <= limits.sends_max &&
+      spawns <= limits.spawns_max && services <= limits.services_max
+    ) return;
+    throw new Refused(
+      "too-many-effects",
+      `one step may hold ${limits.timer_operations_max} timer operations, ${limits.sends_max} sends and ` +
+        `${limits.spawns_max} persistent children, an instance ${limits.services_max} services: ` +
+        `got ${timers.length}, ${events}, ${spawns} and ${services}`,
+    );
   }
 
   #checkSize(sections: readonly string[]): void {
@@ -241,7 +257,9 @@ export class Job {
   #indexesOf(context: unknown, text: string): Indexed | null {
     const { program, limits } = this.worker;
     if (program.selectors.length === 0) return null;
-    return text === this.#texts?.context ? this.#texts.indexes : selectAll(program.selectors, context, limits);
+    return text === this.#texts?.context
+      ? this.#texts.indexes
+      : selectAll(program.selectors, context, limits);
   }
 
   #answer(): void {
@@ -307,19 +325,14 @@ export class Job {
 function eventOf(payload: string, item: Item): { type: string } {
   const event: unknown = parse(payload);
   if (!hasType(event)) throw new Refused("machine-error", "an event is an object with a string type");
-  if (item.source === "client" && RESERVED.test(event.type)) {
+  const isOutside = item.source === "client" || item.source === "instance";
+  if (isOutside && RESERVED.test(event.type)) {
     throw new Refused(
       "reserved-event",
       `events named xstate.*, done.*, error.* or statebacked.* are the machine's own`,
     );
   }
   return event;
-}
-
-/** An event that the machine sends itself as data: it has to survive being stored. */
-function ownEventText(event: unknown): string {
-  if (!hasType(event)) throw new TypeError("a machine may send itself only objects with a string type");
-  return jsonText(event);
 }
 
 function publicOf(context: unknown): unknown {

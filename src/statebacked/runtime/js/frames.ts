@@ -1,6 +1,7 @@
 // The frames of protocol version 1 as types: what the host sends, what the worker answers.
 
 import type { Run, Sent } from "./activation.ts";
+import type { Address, Target } from "./instances.ts";
 import type { Indexed } from "./selectors.ts";
 
 export const PROTOCOL = 1;
@@ -13,13 +14,14 @@ export interface Limits {
   readonly step_bytes_max: number;
   readonly timer_operations_max: number;
   readonly sends_max: number;
+  readonly spawns_max: number;
   readonly microsteps_max: number;
   readonly services_max: number;
   readonly index_values_max: number;
   readonly index_value_bytes_max: number;
 }
 
-export type Source = "client" | "timer" | "self" | "service";
+export type Source = "client" | "timer" | "self" | "service" | "instance";
 
 interface AnyItem {
   readonly source: Source;
@@ -33,6 +35,7 @@ export type Item =
     | { readonly k: "event" }
     | { readonly k: "inside"; readonly token: number; readonly service?: Run }
     | { readonly k: "failed"; readonly service: Run; readonly code: string; readonly message: string }
+    | { readonly k: "done"; readonly service: Run }
   );
 
 export interface Compute {
@@ -65,7 +68,12 @@ export type HostHeader =
   | { readonly t: "close"; readonly a: number }
   | Read;
 
-export type TimerHeader = ["set", sendId: string, delayMs: number] | ["cancel", sendId: string];
+export type TimerHeader = ["set", sendId: string, delayMs: number, to?: Target] | ["cancel", sendId: string];
+
+export type OutHeader =
+  | ["send", to: Target]
+  | ["spawn", id: string, child: Address, version: string | null, hasContext: boolean]
+  | ["unlink", id: string];
 
 export type StepHeader = { readonly changed: false } | {
   readonly changed: true;
@@ -78,6 +86,8 @@ export type StepHeader = { readonly changed: false } | {
   readonly sends: number;
   readonly starts: readonly string[];
   readonly stops: readonly string[];
+  readonly out?: readonly OutHeader[];
+  readonly fin?: true;
   readonly idx?: Indexed;
 };
 

@@ -55,14 +55,17 @@ const REMOVED = [
 
 const WARN_LEVEL = 2;
 
-/** Removes, replaces and installs; `print` gets what machine code says on its console and what it fails to catch. */
-export function closeSandbox(print: Print): Natives {
+/**
+ * Removes, replaces and installs; `print` gets what machine code says on its console and what it fails to catch,
+ * `spawn` is that of the runtime global.
+ */
+export function closeSandbox(print: Print, spawn: (what: unknown, options?: unknown) => unknown): Natives {
   const natives = takeNatives();
   const console = captureConsole(print);
   define("console", console);
   define("performance", coarsePerformance());
   define("fetch", refuseFetch);
-  const runtime = Object.freeze({ spawn: refuseSpawn });
+  const runtime = Object.freeze({ spawn });
   define("__statebacked_rt", runtime);
   define("__statebaked_rt", runtime); // the published @statebacked/machine 0.6.0 spells it so
   catchErrors(console);
@@ -120,12 +123,6 @@ function coarsePerformance(): object {
 function refuseFetch(): Promise<never> {
   return Promise.reject(
     new TypeError("fetch is not available in this version of statebacked: machine code has no network yet"),
-  );
-}
-
-function refuseSpawn(): never {
-  throw new Error(
-    "persistent instances are not available in this version of statebacked: spawn an ephemeral actor instead",
   );
 }
 

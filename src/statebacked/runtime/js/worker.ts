@@ -15,6 +15,7 @@ import {
   type Read,
   type WorkerHeader,
 } from "./frames.ts";
+import type { SpawnEphemeral } from "./instances.ts";
 import { eventText, hasType, messageOf } from "./json.ts";
 import type { Stream } from "./log.ts";
 import { explain, type Exports, type Program, programOf } from "./program.ts";
@@ -52,6 +53,8 @@ export interface Host {
 export interface Library {
   readonly version: string;
   createAdapter(limits: { readonly microstepsMax: number }): Adapter;
+  /** `spawn` of this major, for the runtime global. */
+  readonly spawn: SpawnEphemeral;
   /** Whether a machine was made by the copy that this worker links. */
   made(machine: unknown): boolean;
 }

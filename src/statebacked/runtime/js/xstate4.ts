@@ -7,6 +7,8 @@
 // and comes back as the event of a later step.
 
 import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
+import { type Linked, NO_CHILDREN, restored, type Stored } from "./family.ts";
+import { type Address, computing } from "./instances.ts";
 import { copyPlain } from "./plain.ts";
 import { report } from "./xstate4_report.ts";
 import { OVER, Services } from "./xstate4_services.ts";
@@ -20,12 +22,12 @@ import {
   type Machine,
   type State,
 } from "./xstate4_shape.ts";
-import { type Effect, Recording, snapshotOf, tagsOf } from "./xstate4_step.ts";
+import { type Effect, outputOf, Recording, senderIn, snapshotOf, tagsOf } from "./xstate4_step.ts";
 
 /** Where an announced event came from, kept with the event until it comes back. */
 interface Origin {
   envelope: Envelope;
-  /** The service that is over when the event is taken. */
+  /** The service, or the persistent child, that is over when the event is taken. */
   ending: string | null;
 }
 
@@ -40,6 +42,7 @@ class Instance4 implements Instance {
   /** The services that the durable state started and that have neither ended, as far as it knows, nor been stopped. */
   readonly #running = new Set<string>();
   readonly #origins = new WeakMap<object, Origin>();
+  #linked: Linked = NO_CHILDREN;
   #state: State | null = null;
   #step: Step | null = null;
   #unperformed: Recording | null = null;
@@ -67,12 +70,13 @@ class Instance4 implements Instance {
       return machine.getInitialState(machine.initialStateValue, merged);
     });
     recording.actionsOf(state); // nothing records an initial state: its actions are in it, in both modes
-    return this.#hold(state, recording);
+    return this.#hold(state, recording, state._event);
   }
 
   restore(snapshot: unknown, context: unknown): void {
     const { value, historyValue, activities, tags } = snapshot as State;
     this.#step = null;
+    this.#linked = restored(snapshot as { instances?: Stored });
     const state = this.machine.resolveState({
       value,
       historyValue,
@@ -99,14 +103,17 @@ class Instance4 implements Instance {
     this.#services.attach();
   }
 
-  transition(event: unknown): Computed {
+  transition(event: unknown, sentBy?: Address): Computed {
     const state = this.#durable();
     this.#step = null;
     const origin = this.#origins.get(event as object);
-    const incoming = origin?.envelope ?? envelope(withoutMark(event as Event));
+    const sender = sentBy === undefined ? null : senderIn(this.#linked, sentBy);
+    const incoming = origin?.envelope ?? envelope(withoutMark(event as Event), sender?.origin);
     if (origin?.ending) this.#running.delete(origin.ending);
     if (state.done || isInert(incoming) || this.#isUnhandledError(state, incoming)) return UNCHANGED;
     const recording = this.#record();
+    recording.sender = sender;
+    if (origin?.ending) recording.family.forget(origin.ending);
     recording.forward(incoming);
     const isEager = Boolean(this.machine.config.predictableActionArguments);
     const recorder = isEager
@@ -119,11 +126,17 @@ class Instance4 implements Instance {
     if (!isEager) recording.actionsOf(next);
     return recording.isEmpty && !this.#isSelected(state, next, incoming)
       ? UNCHANGED
-      : this.#hold(next, recording);
+      : this.#hold(next, recording, incoming);
   }
 
   serviceError(id: string, error: unknown): { type: string } {
     const event = { type: `${ERROR_PLATFORM}.${id}`, data: error };
+    this.#origins.set(event, { envelope: envelope(event, id), ending: id });
+    return event;
+  }
+
+  childDone(id: string, output: unknown): { type: string } {
+    const event = { type: `done.invoke.${id}`, data: output };
     this.#origins.set(event, { envelope: envelope(event, id), ending: id });
     return event;
   }
@@ -134,6 +147,7 @@ class Instance4 implements Instance {
     this.#step = null;
     for (const id of step.computed.stops) this.#running.delete(id);
     for (const id of step.computed.starts) this.#running.add(id);
+    this.#linked = step.recording.family.linked;
     this.#adopt(step.state);
     this.#unperformed = step.recording;
   }
@@ -176,11 +190,16 @@ class Instance4 implements Instance {
   }
 
   #record(): Recording {
-    return new Recording(this.machine, this.#services, this.#running);
+    return new Recording(this.machine, this.#services, this.#running, this.#linked);
   }
 
   #compute(recording: Recording, run: () => State): State {
-    return this.#services.compute((entity, name, options) => recording.spawn(entity, name, options), run);
+    computing.spawner = (descriptor, options) => recording.spawnInstance(descriptor, options);
+    try {
+      return this.#services.compute((entity, name, options) => recording.spawn(entity, name, options), run);
+    } finally {
+      computing.spawner = null;
+    }
   }
 
   #adopt(state: State): void {
@@ -193,19 +212,21 @@ class Instance4 implements Instance {
     return typeof value === "string" ? value : this.machine.resolve(value);
   }
 
-  #hold(state: State, recording: Recording): Computed {
-    const { started, stopped, effects, timers, sends } = recording;
+  #hold(state: State, recording: Recording, event: Envelope): Computed {
+    const { started, stopped, effects, timers, sends, family } = recording;
     const computed: Computed = {
       changed: true,
       value: this.#inOrder(state.value),
       tags: tagsOf(state),
       done: state.done,
-      snapshot: snapshotOf(state),
+      snapshot: snapshotOf(state, family.linked),
       context: state.context ?? null,
       timers,
       sends,
       starts: state.done ? [] : [...started],
       stops: state.done ? [...this.#running] : [...stopped],
+      outgoing: family.outgoing,
+      output: state.done ? outputOf(this.machine, state, event) : undefined,
       hasEffects: effects.length > 0 || (state.done && this.hasServices()),
     };
     this.#step = { state, computed, recording };
@@ -241,6 +262,8 @@ class Instance4 implements Instance {
   #performOne(effect: Effect): void {
     const { root } = this.#services;
     switch (effect.kind) {
+      case "tell":
+        return console.error(effect.text);
       case "forward":
         return this.#services.forward(effect.event);
       case "start":
@@ -272,6 +295,8 @@ const UNCHANGED: Computed = {
   sends: [],
   starts: [],
   stops: [],
+  outgoing: [],
+  output: undefined,
   hasEffects: false,
 };
 

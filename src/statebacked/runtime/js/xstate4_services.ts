@@ -2,9 +2,10 @@
 // is the gate: what children send to the machine is announced, never processed. Its timers are those for children;
 // the machine's own are durable and never get here.
 
-import { Interpreter as Interpreter4, spawnBehavior } from "xstate4/es/index.js";
+import { Interpreter as Interpreter4, spawn, spawnBehavior } from "xstate4/es/index.js";
 import { registry } from "xstate4/es/registry.js";
-import { provide } from "xstate4/es/serviceScope.js";
+import { consume, provide } from "xstate4/es/serviceScope.js";
+import type { SpawnEphemeral } from "./instances.ts";
 import { report } from "./xstate4_report.ts";
 import {
   type Action,
@@ -54,6 +55,14 @@ const actors = registry as unknown as {
   register(id: string, actor: Actor): string;
   get(id: string): Actor | undefined;
   free(id: string): void;
+};
+
+/** `spawn` of the linked XState, also for machines of another copy of it. */
+export const spawnEphemeral: SpawnEphemeral = (entity, options) => {
+  if (consume((service) => service) === undefined) {
+    throw new Error("an actor can be spawned only in an assign of a machine");
+  }
+  return spawn(entity as never, options as never);
 };
 
 export class Services {

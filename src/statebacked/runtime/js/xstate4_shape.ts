@@ -20,6 +20,7 @@ export interface Activity {
   id?: unknown;
   type?: string;
   src?: unknown;
+  data?: unknown;
 }
 
 /** A resolved action: what it needs was evaluated while the step was computed. */
@@ -39,6 +40,8 @@ export type Recorder = (action: Action, context: unknown, event: Envelope) => vo
 export interface StateNode {
   id: string;
   type: string;
+  parent?: unknown;
+  doneData?: unknown;
   order: number;
   tags: string[];
   transitions: unknown[];
@@ -48,7 +51,6 @@ export interface StateNode {
 
 export interface Machine extends StateNode {
   __xstatenode: true;
-  parent?: unknown;
   context: unknown;
   config: { predictableActionArguments?: boolean };
   options: Partial<Record<"actions" | "services" | "activities", Record<string, unknown>>>;
@@ -134,6 +136,9 @@ export const act = {
 
 export const INVOKE = "xstate.invoke";
 export const INTERNAL = "#_internal";
+export const PARENT = "#_parent";
+/** What `escalate` sends to the parent. */
+export const ESCALATION = "xstate.error";
 export const UPDATE = "xstate.update";
 export const ERROR_PLATFORM = "error.platform";
 export const RUNNING = 1;

@@ -1,6 +1,21 @@
 // One macrostep as it is recorded: what xstate would have done while computing it, in order, and not yet done.
 
+import { mapContext as mapContext4 } from "xstate4/es/utils.js";
 import type { Computed } from "./adapter.ts";
+import { Family, type Linked, stored } from "./family.ts";
+import {
+  type Address,
+  addressOf,
+  idOf,
+  isSame,
+  isSource,
+  type Reference,
+  referenceTo,
+  type Spawned,
+  spawned,
+  type SpawnOptions as InstanceOptions,
+  type Target,
+} from "./instances.ts";
 import { defer, type Deferred } from "./xstate4_deferred.ts";
 import { report } from "./xstate4_report.ts";
 import type { Services } from "./xstate4_services.ts";
@@ -10,10 +25,14 @@ import {
   type Activity,
   type Actor,
   type Envelope,
+  envelope,
+  ESCALATION,
+  type Event,
   INTERNAL,
   INVOKE,
   isObject,
   type Machine,
+  PARENT,
   type SpawnOptions,
   type State,
 } from "./xstate4_shape.ts";
@@ -33,7 +52,14 @@ export type Effect =
       deferred: Deferred;
     }
     | { kind: "forward"; event: Envelope }
+    | { kind: "tell"; text: string }
   );
+
+/** The instance that sent the event of this step, and what its `origin` is called. */
+export interface Sender {
+  readonly origin: string;
+  readonly address: Address;
+}
 
 export class Recording {
   readonly effects: Effect[] = [];
@@ -41,16 +67,23 @@ export class Recording {
   readonly sends: unknown[] = [];
   readonly started = new Set<string>();
   readonly stopped = new Set<string>();
+  readonly family: Family;
+  /** Whom `respond` answers, when another instance sent the event. */
+  sender: Sender | null = null;
   #timesChildren = false;
 
   constructor(
     private readonly machine: Machine,
     private readonly services: Services,
     private readonly running: ReadonlySet<string>,
-  ) {}
+    linked: Linked,
+  ) {
+    this.family = new Family(linked);
+  }
 
   get isEmpty(): boolean {
-    return this.effects.length + this.timers.length + this.sends.length === 0;
+    const { effects, timers, sends, family } = this;
+    return effects.length + timers.length + sends.length + family.outgoing.length === 0;
   }
 
   /** xstate forwards before it computes: the children hear of the event first. */
@@ -63,6 +96,13 @@ export class Recording {
     this.#start(id);
     this.#add({ kind: "spawn", id, passing: false, entity, ...(options && { options }), deferred });
     return deferred.reference;
+  }
+
+  /** `spawn` of the runtime global, with the descriptor of a persistent instance. */
+  spawnInstance(descriptor: Record<string, unknown>, options: InstanceOptions): Reference {
+    const child = spawned(idOf(options), descriptor, options.context);
+    this.#link(child);
+    return referenceTo(child.id, child.child);
   }
 
   /** With predictableActionArguments xstate hands over each action while it computes. */
@@ -100,7 +140,10 @@ export class Recording {
     const { delay, to } = action;
     const event = action._event?.data;
     const isDelayed = typeof delay === "number";
-    if (!this.#isSelf(to)) {
+    const other = this.#instanceOf(to);
+    if (other !== undefined) {
+      this.#sendOut(other, event, isDelayed ? delay : null, action);
+    } else if (!this.#isSelf(to)) {
       this.#timesChildren ||= isDelayed;
       this.#add(effect);
     } else if (isDelayed) {
@@ -108,6 +151,27 @@ export class Recording {
     } else {
       this.sends.push(event);
     }
+  }
+
+  #sendOut(to: Target, event: Event | undefined, delay: number | null, action: Action): void {
+    if (event?.type === ESCALATION) {
+      this.#add({
+        kind: "tell",
+        text: "escalate reaches no persistent parent: send it an event of your own",
+      });
+    } else if (delay !== null) {
+      this.timers.push(["set", sendIdOf(action.id), wholeMs(delay), event, to]);
+    } else {
+      this.family.send(to, event);
+    }
+  }
+
+  /** The other instance that an event is for; undefined: none, it is for somebody of this process. */
+  #instanceOf(to: unknown): Target | undefined {
+    if (!to) return undefined;
+    if (typeof to !== "string") return addressOf(to) ?? undefined;
+    if (to === PARENT) return null;
+    return this.family.linked.get(to) ?? (to === this.sender?.origin ? this.sender.address : undefined);
   }
 
   #isSelf(to: unknown): boolean {
@@ -122,6 +186,11 @@ export class Recording {
 
   #startAction(action: Action, context: unknown, event: Envelope): void {
     const activity = action.activity ?? {};
+    const source = this.#sourceOf(activity);
+    if (source !== null) {
+      const data: unknown = activity.data ? mapContext(activity.data, context, event) : undefined;
+      return this.#link(spawned(String(activity.id), source, data));
+    }
     if (!this.#isImplemented(activity)) {
       report.once(`machine "${this.machine.id}" has no implementation of service "${nameOf(activity)}"`);
       return;
@@ -131,6 +200,24 @@ export class Recording {
     this.#add({ kind: "start", id, passing: false, action, context, event });
   }
 
+  /** The persistent child that an invoke asks for, by its `src` or by what `services` has under that name. */
+  #sourceOf(activity: Activity): Record<string, unknown> | null {
+    if (activity.type !== INVOKE) return null;
+    const { src } = activity;
+    if (isSource(src)) return src;
+    const named = this.machine.options.services?.[nameOf(activity)];
+    return isSource(named) ? named : null;
+  }
+
+  #link(child: Spawned): void {
+    const { id } = child;
+    if (this.running.has(id) || this.started.has(id)) {
+      const action = { type: act.stop, activity: { id } };
+      this.#stop(id, { kind: "action", action, context: undefined, event: NOBODYS });
+    }
+    this.family.spawn(child);
+  }
+
   #isImplemented(activity: Activity): boolean {
     const { services, activities } = this.machine.options;
     const creator = activity.type === INVOKE ? services?.[nameOf(activity)] : activities?.[nameOf(activity)];
@@ -138,6 +225,7 @@ export class Recording {
   }
 
   #start(id: string): void {
+    this.family.unlink(id);
     if (this.started.has(id)) this.#pass(id); // twice without a stop: the first gives way
     if (this.running.has(id)) this.stopped.add(id);
     this.started.add(id);
@@ -152,12 +240,15 @@ export class Recording {
   #stop(id: unknown, effect: DistributiveOmit<Effect, "after">): void {
     if (id === undefined) return this.#add(effect); // xstate throws: so will performing it
     const name = String(id);
+    if (this.family.unlink(name)) return;
     const isStarted = this.started.delete(name);
     if (isStarted) this.#pass(name);
     if (this.running.has(name)) this.stopped.add(name);
     if (isStarted || this.stopped.has(name) || this.services.has(name)) this.#add(effect);
   }
 }
+
+const NOBODYS = envelope({ type: "" });
 
 /** `Omit` over each member of a union. */
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
@@ -179,8 +270,23 @@ const nameOf = ({ type, src }: Activity): string => {
   return isObject(src) ? String(src.type) : String(src);
 };
 
+const mapContext = mapContext4 as (mapper: unknown, context: unknown, event: Envelope) => unknown;
+
+/** Final data of a machine that is done. */
+export const outputOf = (machine: Machine, state: State, event: Envelope): unknown => {
+  const final = state.configuration.find(({ type, parent }) => type === "final" && parent === machine);
+  return final?.doneData ? mapContext(final.doneData, state.context, event) : undefined;
+};
+
+/** How `respond` names whom it answers: a child by its id, another instance by its address. */
+export const senderIn = (linked: Linked, address: Address): Sender => {
+  const child = [...linked].find(([, linked]) => isSame(linked, address));
+  return { origin: child?.[0] ?? address.join("/"), address };
+};
+
 /** What is stored of a state: what `resolveState` cannot find out again from its value. */
-export const snapshotOf = (state: State): unknown => ({
+export const snapshotOf = (state: State, linked: Linked): unknown => ({
+  ...stored(linked),
   value: state.value,
   historyValue: state.historyValue,
   activities: Object.fromEntries(activeOf(state).map((id) => [id, true])),

@@ -4,9 +4,12 @@
 
 import { createActor } from "xstate5";
 import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
-import { messageOf } from "./json.ts";
+import { type Family, type Linked, NO_CHILDREN, restored } from "./family.ts";
+import { computing, type SpawnEphemeral, type Spawner } from "./instances.ts";
 import { check, initialSnapshotOf, watch, type Watched, withContext } from "./xstate5_machine.ts";
 import { Recorder } from "./xstate5_recorder.ts";
+import { createReference, inertLogic, isReference, PARENT, References } from "./xstate5_reference.ts";
+import { attempt, clock, logger, tellDropped } from "./xstate5_outside.ts";
 import { persist, type Persisted, revive, settleNodes } from "./xstate5_state.ts";
 import {
   type Actor5,
@@ -18,15 +21,6 @@ import {
   type Snapshot5,
   STOPPED,
 } from "./xstate5_types.ts";
-
-const TIMEOUT_MS_MAX = 2_147_483_647;
-const { setTimeout, clearTimeout } = globalThis;
-
-/** The clock of ephemeral children. A delay that setTimeout cannot hold would fire at once: they end before it. */
-const clock = {
-  setTimeout: (run: () => void, ms: number) => ms > TIMEOUT_MS_MAX ? undefined : setTimeout(run, ms),
-  clearTimeout: (id: ReturnType<typeof setTimeout>): void => clearTimeout(id),
-};
 
 const INIT: Event5 = { type: "xstate.init" };
 const UNCHANGED: Computed = {
@@ -40,7 +34,13 @@ const UNCHANGED: Computed = {
   sends: [],
   starts: [],
   stops: [],
+  outgoing: [],
+  output: undefined,
   hasEffects: false,
+};
+
+export const spawnEphemeral: SpawnEphemeral = () => {
+  throw new Error("in XState 5 an ephemeral actor is spawned with the `spawn` that assign gets");
 };
 
 export function createAdapter(limits: { readonly microstepsMax: number }): Adapter {
@@ -64,6 +64,7 @@ interface Next {
   readonly event: Event5;
   readonly starts: Map<string, Actor5>;
   readonly stops: Map<string, Actor5>;
+  readonly linked: Linked;
 }
 
 class Instance5 implements Instance {
@@ -73,6 +74,9 @@ class Instance5 implements Instance {
   readonly #recorder = new Recorder();
   readonly #services = new Map<string, Actor5>();
   readonly #over = new Map<string, Actor5>();
+  readonly #references = new References();
+  readonly #spawner: Spawner = (descriptor, options) => this.#recorder.spawnInstance(descriptor, options);
+  #linked: Linked = NO_CHILDREN;
   #root: Actor5 | null = null;
   #next: Next | null = null;
   #confirmed: Next | null = null;
@@ -95,7 +99,7 @@ class Instance5 implements Instance {
     this.#createRoot(machine, { input: context }, {
       getInitialSnapshot: (scope: Scope5, input: unknown) => {
         this.#recorder.install(scope);
-        return initial.call(machine, scope, input);
+        return this.#spawning(() => initial.call(machine, scope, input));
       },
     });
     const root = this.#root!;
@@ -104,6 +108,7 @@ class Instance5 implements Instance {
 
   restore(snapshot: unknown, context: unknown): void {
     const persisted = snapshot as Persisted;
+    this.#linked = restored(persisted);
     this.#createRoot(this.#watched.machine, { snapshot: persisted }, {
       restoreSnapshot: (_persisted: unknown, scope: Scope5) => {
         this.#recorder.install(scope);
@@ -119,7 +124,9 @@ class Instance5 implements Instance {
     if (before.status !== "active" || !this.#isExpected(event as Event5, before)) return UNCHANGED;
     this.#recorder.begin();
     this.#watched.selected = null;
-    const next = this.#watched.machine.transition(before, event as Event5, root._actorScope);
+    const next = this.#spawning(() =>
+      this.#watched.machine.transition(before, event as Event5, root._actorScope)
+    );
     const isSelected = this.#watched.selected === true || next !== before || !this.#recorder.isEmpty;
     return isSelected ? this.#computed(next, event as Event5) : UNCHANGED;
   }
@@ -128,11 +135,16 @@ class Instance5 implements Instance {
     return { type: `xstate.error.actor.${id}`, error, actorId: id };
   }
 
+  childDone(id: string, output: unknown): { type: string; output: unknown; actorId: string } {
+    return { type: `xstate.done.actor.${id}`, output, actorId: id };
+  }
+
   confirm(): void {
     const next = this.#next;
     if (next === null) return;
     this.#next = null;
     this.#confirmed = next;
+    this.#linked = next.linked;
     this.#root!._snapshot = next.snapshot;
     for (const id of next.stops.keys()) this.#services.delete(id);
     for (const [id, actor] of next.starts) {
@@ -167,6 +179,7 @@ class Instance5 implements Instance {
     const root = this.#root!;
     const persisted = snapshot as Persisted;
     const { children } = root._snapshot;
+    this.#linked = restored(persisted);
     root._snapshot = this.#revived(persisted, root._actorScope);
     this.#complete(persisted, context, children);
   }
@@ -187,9 +200,10 @@ class Instance5 implements Instance {
   canonicalise(context: unknown): void {
     const snapshot = this.#root!._snapshot;
     for (const id in snapshot.children) {
-      if (snapshot.children[id] !== undefined) snapshot.children[id] = this.#stopped(id);
+      const child = snapshot.children[id];
+      if (child !== undefined && !isReference(child)) snapshot.children[id] = this.#stopped(id);
     }
-    snapshot.context = revive(context, (id) => this.#resolve(id));
+    snapshot.context = this.#revivedContext(context);
   }
 
   hasServices(): boolean {
@@ -213,8 +227,19 @@ class Instance5 implements Instance {
     const relay = root.system._relay;
     root.system._relay = (source, target, event) => {
       if (target === root) this.#receive(source, event);
-      else relay(source, target, event);
+      else if (isReference(target)) tellDropped(event, target);
+      else if (target !== PARENT) relay(source, target, event); // that a root is done, its step has told
     };
+  }
+
+  /** Compute with the runtime global spawning for this instance. */
+  #spawning<T>(run: () => T): T {
+    computing.spawner = this.#spawner;
+    try {
+      return run();
+    } finally {
+      computing.spawner = null;
+    }
   }
 
   /** XState lets a machine fail when no state handles the error of a child; here such an event is an unknown one. */
@@ -223,8 +248,11 @@ class Instance5 implements Instance {
     return this.#watched.machine.getTransitionData(before, event).length > 0;
   }
 
-  #computed(next: Snapshot5, event: Event5): Computed {
-    if (next.status === "error") throw next.error;
+  #computed(computed: Snapshot5, event: Event5): Computed {
+    if (computed.status === "error") throw computed.error;
+    const ended = this.#endedBy(event);
+    const family = this.#recorder.family(this.#linked, computed, ended);
+    const next = this.#withChildren(computed, ended, family);
     if (next._nodes !== this.#root!._snapshot._nodes || event === INIT) settleNodes(next);
     const starts = new Map<string, Actor5>();
     const stops = new Map<string, Actor5>();
@@ -233,24 +261,49 @@ class Instance5 implements Instance {
     for (const actor of isActive ? [...spawned, ...Object.values(next.children)] : []) {
       if (actor?._processingStatus === NOT_STARTED) starts.set(actor.id, actor);
     }
+    for (const id of starts.keys()) family.unlink(id);
     for (const [id, actor] of this.#services) {
-      if (!isActive || stopped.has(actor) || starts.has(id)) stops.set(id, actor);
+      const isReplaced = starts.has(id) || family.linked.has(id);
+      if (!isActive || stopped.has(actor) || isReplaced) stops.set(id, actor);
     }
-    this.#next = { snapshot: next, event, starts, stops };
+    this.#next = { snapshot: next, event, starts, stops, linked: family.linked };
     return {
       changed: true,
       value: next.value,
       tags: [...next.tags],
       done: next.status === "done",
-      snapshot: persist(next),
+      snapshot: persist(next, family.linked),
       context: next.context,
       timers,
       sends,
       starts: [...starts.keys()],
       stops: [...stops.keys()],
+      outgoing: family.outgoing,
+      output: next.status === "done" ? next.output : undefined,
       hasEffects:
         actions.length + deferred.length + starts.size + stops.size + this.#root!.observers.size > 0,
     };
+  }
+
+  /** The snapshot with the persistent children that XState does not know of, and without one that is over. */
+  #withChildren(next: Snapshot5, ended: string | null, family: Family): Snapshot5 {
+    const { strays } = this.#recorder;
+    if (ended === null && strays.length === 0) return next;
+    const children = { ...next.children };
+    for (const actor of strays) if (family.linked.has(actor.id)) children[actor.id] = actor;
+    if (ended !== null && !family.linked.has(ended) && isReference(children[ended])) {
+      children[ended] = this.#stopped(ended);
+    }
+    return { ...next, children };
+  }
+
+  /** The persistent child that this event says is done or could not be made. */
+  #endedBy(event: Event5): string | null {
+    if (this.#linked.size === 0) return null;
+    const { actorId } = event as { actorId?: unknown };
+    if (typeof actorId !== "string" || !this.#linked.has(actorId)) return null;
+    const kinds = ["xstate.done.actor", "xstate.error.actor"];
+    return kinds.some((kind) => event.type === `${kind}.${actorId}`) ? actorId : null;
   }
 
   // --- restoring
@@ -264,13 +317,23 @@ class Instance5 implements Instance {
 
   /** Children and context need the root to exist. `held`: the children before, some of them alive. */
   #complete(persisted: Persisted, context: unknown, held: Snapshot5["children"] = {}): void {
-    const snapshot = this.#root!._snapshot;
+    const root = this.#root!;
     for (const key of persisted.children) {
       const actor = held[key];
-      const isAlive = actor !== undefined && this.#services.get(actor.id) === actor;
-      snapshot.children[key] = isAlive ? actor : this.#stopped(key);
+      const isAlive = actor !== undefined && (this.#services.get(actor.id) === actor || isReference(actor));
+      const address = this.#linked.get(key);
+      root._snapshot.children[key] = isAlive
+        ? actor
+        : address === undefined
+        ? this.#stopped(key)
+        : createReference(root, key, address, persisted.systemIds?.[key]);
     }
-    snapshot.context = revive(context, (id) => this.#resolve(id));
+    root._snapshot.context = this.#revivedContext(context);
+  }
+
+  #revivedContext(context: unknown): unknown {
+    const root = this.#root!;
+    return revive(context, (id) => this.#resolve(id), (node) => this.#references.revived(root, node));
   }
 
   #resolve(id: string): Actor5 {
@@ -283,7 +346,7 @@ class Instance5 implements Instance {
   #stopped(id: string): Actor5 {
     let actor = this.#over.get(id);
     if (actor === undefined) {
-      actor = createActor(overLogic as never, { id, parent: this.#root } as never) as unknown as Actor5;
+      actor = createActor(inertLogic as never, { id, parent: this.#root } as never) as unknown as Actor5;
       actor._processingStatus = STOPPED;
       this.#over.set(id, actor);
     }
@@ -316,23 +379,5 @@ class Instance5 implements Instance {
     const ends = service === source && service._processingStatus === STOPPED;
     if (ends) this.#services.delete(service.id);
     this.#outlet.sent(event, service.id, ends);
-  }
-}
-
-const overSnapshot = { status: "stopped", output: undefined, error: undefined, context: undefined };
-const overLogic = {
-  transition: (snapshot: unknown) => snapshot,
-  getInitialSnapshot: () => overSnapshot,
-  getPersistedSnapshot: (snapshot: unknown) => snapshot,
-};
-
-const logger = (...said: unknown[]): void => console.log(...said);
-
-/** What goes wrong after the commit goes to the machine's log; the transition stands. */
-function attempt(run: () => unknown): void {
-  try {
-    run();
-  } catch (thrown) {
-    console.error(thrown instanceof Error ? thrown : `thrown after the commit: ${messageOf(thrown)}`);
   }
 }

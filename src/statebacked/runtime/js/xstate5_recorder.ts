@@ -3,7 +3,21 @@
 // sends to children). Here both wait for the commit, in the same order.
 
 import type { Computed } from "./adapter.ts";
-import { type Actor5, type Recorded5, type Scope5, STOPPED } from "./xstate5_types.ts";
+import { Family, type Linked } from "./family.ts";
+import {
+  addressOf,
+  idOf,
+  isSame,
+  isSource,
+  newName,
+  type Reference,
+  type Spawned,
+  spawned,
+  type SpawnOptions,
+  type Target,
+} from "./instances.ts";
+import { createReference, isReference, PARENT, standFor } from "./xstate5_reference.ts";
+import { type Actor5, type Recorded5, type Scope5, type Snapshot5, STOPPED } from "./xstate5_types.ts";
 
 /** Later than any life of this system; a longer delay would leave the range of dates. */
 const DELAY_MS_MAX = 1e14;
@@ -24,6 +38,19 @@ interface Deferred {
   readonly after: number;
 }
 
+/** What is for other instances, until it is known how the step ends. */
+type Other =
+  | { readonly kind: "send"; readonly to: Target; readonly event: unknown }
+  | { readonly kind: "spawn"; readonly child: Spawned; readonly actor: Actor5 }
+  | { readonly kind: "unlink"; readonly actor: Actor5 & Reference };
+
+/** A send of an entry action to a child that the same state invokes: what that is comes to light after it. */
+interface Early {
+  readonly to: string;
+  readonly params: SendParams;
+  readonly deferred: Deferred | undefined;
+}
+
 export class Recorder {
   actions: Recorded5[] = [];
   deferred: Deferred[] = [];
@@ -32,6 +59,12 @@ export class Recorder {
   /** Children by the actions that spawn and stop them: one without an id shadows another in the snapshot. */
   spawned: Actor5[] = [];
   stopped = new Set<Actor5>();
+  others: Other[] = [];
+  /** Persistent children that XState does not know of, since the runtime global made them. */
+  strays: Actor5[] = [];
+  #early: Early[] = [];
+  /** The next that XState defers is the start of a persistent child, which has none. */
+  #isStartNext = false;
   /** System ids given up while computing, to be given back if the step is refused. */
   #released: [systemId: string, actor: Actor5][] = [];
   /** Send ids of delayed sends to children: those are ephemeral and stay native. */
@@ -40,11 +73,20 @@ export class Recorder {
 
   /** Take over an actor's scope, before any user code runs in it. */
   install(scope: Scope5): void {
-    this.#self = scope.self;
+    const { self } = scope;
+    this.#self = self;
+    self._parent = PARENT;
     scope.defer = (run) => {
-      this.deferred.push({ run, after: this.sends.length });
+      if (this.#isStartNext) this.#isStartNext = false;
+      else this.deferred.push({ run, after: this.sends.length });
     };
-    scope.actionExecutor = (action) => this.#record(action, scope.self);
+    scope.actionExecutor = (action) => this.#record(action, self);
+    const { system } = self;
+    const inspect = system._sendInspectionEvent;
+    system._sendInspectionEvent = (event) => {
+      if (event.type === "@xstate.actor") this.#constructed(event.actorRef, self);
+      inspect(event);
+    };
   }
 
   begin(): void {
@@ -54,11 +96,42 @@ export class Recorder {
     this.sends = [];
     this.spawned = [];
     this.stopped = new Set();
+    this.others = [];
+    this.strays = [];
+    this.#early = [];
+    this.#isStartNext = false;
     this.#released = [];
   }
 
   get isEmpty(): boolean {
-    return this.actions.length + this.deferred.length + this.timers.length + this.sends.length === 0;
+    const { actions, deferred, timers, sends, others } = this;
+    return actions.length + deferred.length + timers.length + sends.length + others.length === 0;
+  }
+
+  /** `spawn` of the runtime global, with the descriptor of a persistent instance. */
+  spawnInstance(descriptor: Readonly<Record<string, unknown>>, options: SpawnOptions): Reference {
+    const child = spawned(idOf(options), descriptor, options.context);
+    const actor = createReference(this.#self!, child.id, child.child);
+    this.others.push({ kind: "spawn", child, actor });
+    this.strays.push(actor);
+    return actor;
+  }
+
+  /** What the step does about other instances, and the persistent children after it. `ended`: one that is over. */
+  family(linked: Linked, next: Snapshot5, ended: string | null): Family {
+    const family = new Family(linked);
+    if (ended !== null) family.forget(ended);
+    // Of a machine that is done XState stops every child, last of all, and leaves it in its place.
+    const left = next.status === "done" ? Object.values(next.children) : [];
+    for (const other of this.others) {
+      if (other.kind === "send") family.send(other.to, other.event);
+      else if (other.kind === "spawn") family.spawn(other.child);
+      else if (!left.includes(other.actor)) {
+        const { actor } = other;
+        if (isSame(family.linked.get(actor.id), addressOf(actor)!)) family.unlink(actor.id);
+      }
+    }
+    return family;
   }
 
   /** The step is refused: forget it, and undo what computing had to do at once. */
@@ -68,11 +141,40 @@ export class Recorder {
       for (const actor of Object.values(system.getAll())) {
         if (actor._processingStatus === 0) system._unregister(actor);
       }
+      for (const other of this.others) if (other.kind === "spawn") system._unregister(other.actor);
       for (const [systemId, actor] of this.#released) {
-        if (actor._processingStatus !== STOPPED) system._set(systemId, actor);
+        if (actor._processingStatus !== STOPPED || isReference(actor)) system._set(systemId, actor);
       }
     }
     this.begin();
+  }
+
+  /** An actor comes into being. One whose logic asks for a persistent child never starts, and becomes a reference. */
+  #constructed(actor: Actor5, self: Actor5): void {
+    const isOwn = actor._parent === self;
+    if (!isSource(actor.logic)) {
+      if (isOwn && this.#early.length > 0) this.#early = this.#early.filter(({ to }) => to !== actor.id);
+      return;
+    }
+    if (!isOwn) {
+      console.error(
+        `"${actor.id}" was not made: only the instance's own machine can have persistent children`,
+      );
+      return;
+    }
+    const { id, input } = actor.options;
+    if (id === undefined) actor.id = newName(); // else it is a number that is given again after a restart
+    const child = spawned(actor.id, actor.logic, input);
+    standFor(actor, child.child);
+    this.others.push({ kind: "spawn", child, actor });
+    this.#isStartNext = true;
+    for (const { to, params, deferred } of this.#early) {
+      if (to !== actor.id) continue;
+      this.deferred = this.deferred.filter((entry) => entry !== deferred);
+      this.#native.delete(String(params.id));
+      this.#sendOut(params, child.child);
+    }
+    this.#early = this.#early.filter(({ to }) => to !== actor.id);
   }
 
   #record(action: Recorded5, self: Actor5): void {
@@ -110,6 +212,11 @@ export class Recorder {
 
   #send(action: Recorded5, params: SendParams, self: Actor5): void {
     const isOwn = params.to === self;
+    const other = isOwn ? undefined : targetOf(params.to);
+    if (other !== undefined) {
+      this.#sendOut(params, other);
+      return;
+    }
     if (typeof params.delay === "number") {
       if (isOwn) {
         this.#setTimer(params, params.delay);
@@ -121,29 +228,48 @@ export class Recorder {
       return;
     }
     defer(action);
+    if (typeof params.to === "string") {
+      this.#early.push({ to: params.to, params, deferred: this.deferred.at(-1) });
+    }
   }
 
-  #setTimer(params: SendParams, delay: number): void {
+  /** To another instance: data, like what the machine sends itself. */
+  #sendOut(params: SendParams, to: Target): void {
+    if ((params.event as { type?: unknown } | undefined)?.type === ESCALATION) {
+      this.deferred.push({ run: tellEscalation, after: this.sends.length });
+    } else if (typeof params.delay === "number") this.#setTimer(params, params.delay, to);
+    else this.others.push({ kind: "send", to, event: params.event });
+  }
+
+  #setTimer(params: SendParams, delay: number, to?: Target): void {
     const id = params.id === undefined ? UNNAMED : String(params.id);
     this.#native.delete(id);
-    this.timers.push(["set", id, delayMs(delay), params.event]);
+    const own = ["set", id, delayMs(delay), params.event] as const;
+    this.timers.push(to === undefined ? [...own] : [...own, to]);
   }
 
   #cancel(action: Recorded5, sendId: unknown): void {
     const id = String(sendId);
-    if (this.#native.delete(id)) defer(action);
-    else this.timers.push(["cancel", id]);
+    if (this.#native.delete(id)) {
+      this.#early = this.#early.filter(({ params }) => String(params.id) !== id);
+      defer(action);
+    } else this.timers.push(["cancel", id]);
   }
 
   #spawn(action: Recorded5, actor: Actor5 | undefined): void {
     if (actor === undefined) return;
+    if (isReference(actor)) {
+      this.#isStartNext = false;
+      return;
+    }
     this.spawned.push(actor);
     defer(action);
   }
 
   #stop(action: Recorded5, actor: Actor5 | undefined): void {
     if (actor === undefined) return;
-    this.stopped.add(actor);
+    if (isReference(actor)) this.others.push({ kind: "unlink", actor });
+    else this.stopped.add(actor);
     this.#release(actor);
     defer(action);
   }
@@ -163,6 +289,16 @@ export class Recorder {
 function defer(action: Recorded5): void {
   action.exec?.(action.info, action.params);
 }
+
+/** The other instance that an event is for; undefined: none, it is for an actor of this process. */
+function targetOf(to: unknown): Target | undefined {
+  return to === PARENT ? null : addressOf(to) ?? undefined;
+}
+
+/** What XState turns into the error event of the sender, for its parent. */
+const ESCALATION = "xstate.error";
+const tellEscalation = (): void =>
+  console.error("an escalated error reaches no persistent parent: send it an event of your own");
 
 const BUILT_IN = new Set([
   "xstate.raise",

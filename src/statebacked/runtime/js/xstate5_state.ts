@@ -2,6 +2,8 @@
 // kept. A reference to one that is over becomes a stopped actor of that id, both after a restore and when an
 // instance settles, so that a state from the cache and one from the store are the same.
 
+import { type Linked, type Stored, stored } from "./family.ts";
+import { isReference } from "./xstate5_reference.ts";
 import type { Actor5, Node5, Snapshot5 } from "./xstate5_types.ts";
 
 /** JSON. The context is stored beside it. */
@@ -11,16 +13,36 @@ export interface Persisted {
   readonly output?: unknown;
   readonly historyValue: Record<string, { id: string }[]>;
   readonly children: string[];
+  /** Those of the children that are persistent, and more that only their ids are left of. */
+  readonly instances?: Stored;
+  /** System ids of persistent children, by their ids. */
+  readonly systemIds?: Readonly<Record<string, string>>;
 }
 
-export function persist(snapshot: Snapshot5): Persisted {
+export function persist(snapshot: Snapshot5, linked: Linked): Persisted {
   const historyValue: Persisted["historyValue"] = {};
   for (const key in snapshot.historyValue) {
     historyValue[key] = snapshot.historyValue[key]!.map((node) => ({ id: node.id }));
   }
   const children = Object.keys(snapshot.children).filter((id) => snapshot.children[id] !== undefined);
   const { value, status, output } = snapshot;
-  return { value, status, ...(output === undefined ? {} : { output }), historyValue, children };
+  return {
+    value,
+    status,
+    ...(output === undefined ? {} : { output }),
+    historyValue,
+    children,
+    ...instancesIn(snapshot, linked),
+  };
+}
+
+function instancesIn({ children }: Snapshot5, linked: Linked): Pick<Persisted, "instances" | "systemIds"> {
+  if (linked.size === 0) return {};
+  const systemIds: Record<string, string> = {};
+  for (const actor of Object.values(children)) {
+    if (isReference(actor) && actor.systemId !== undefined) systemIds[actor.id] = actor.systemId;
+  }
+  return { ...stored(linked), ...(Object.keys(systemIds).length === 0 ? {} : { systemIds }) };
 }
 
 /**
@@ -58,15 +80,24 @@ function regions(node: Node5): number {
   return count;
 }
 
-/** Replaces, in a tree fresh from JSON, each mark that XState left for an actor by what `resolve` gives. */
-export function revive(value: unknown, resolve: (id: string) => Actor5): unknown {
+/**
+ * Replaces, in a tree fresh from JSON, each mark that XState left for an actor by what `resolve` gives, and each
+ * reference to a persistent instance by what `refer` gives.
+ */
+export function revive(
+  value: unknown,
+  resolve: (id: string) => Actor5,
+  refer: (node: Record<string, unknown>) => Actor5 | null,
+): unknown {
   if (typeof value !== "object" || value === null) return value;
   const node = value as Record<string, unknown>;
+  const referred = node["type"] === "statebacked.instance" ? refer(node) : null;
+  if (referred !== null) return referred;
   if (node["xstate$$type"] === 1 && typeof node["id"] === "string") return resolve(node["id"]);
   for (const key in node) {
     const part = node[key];
     if (typeof part !== "object" || part === null) continue;
-    const revived = revive(part, resolve);
+    const revived = revive(part, resolve, refer);
     if (revived !== part) node[key] = revived;
   }
   return node;

@@ -53,6 +53,12 @@ export interface Recorded5 {
   readonly exec: ((info: unknown, params: unknown) => unknown) | undefined;
 }
 
+/** What XState tells inspectors; each actor that comes into being is told, before it has a state. */
+export interface Inspection5 {
+  readonly type: string;
+  readonly actorRef: Actor5;
+}
+
 export interface Scope5 {
   readonly self: Actor5;
   defer: (run: () => void) => void;
@@ -65,18 +71,21 @@ export interface System5 {
   _set(systemId: string, actor: Actor5): void;
   _register(sessionId: string, actor: Actor5): string;
   _unregister(actor: Actor5): void;
+  _sendInspectionEvent: (event: Inspection5) => void;
   _relay: (source: Actor5 | undefined, target: Actor5, event: Event5) => void;
   readonly scheduler: { cancelAll(actor: Actor5): void };
 }
 
 export interface Actor5 {
-  readonly id: string;
+  id: string;
+  readonly logic: unknown;
+  readonly options: { readonly id?: string; readonly input?: unknown };
   readonly sessionId: string;
   readonly systemId: string | undefined;
   readonly system: System5;
   readonly observers: Set<unknown>;
   readonly eventListeners: Map<string, unknown>;
-  readonly _parent: Actor5 | undefined;
+  _parent: Actor5 | undefined;
   readonly _actorScope: Scope5;
   _processingStatus: number;
   _snapshot: Snapshot5;

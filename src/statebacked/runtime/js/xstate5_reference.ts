@@ -1,0 +1,77 @@
+// Persistent instances as XState 5 sees them: actors that are never started, and carry an address. A machine can keep
+// them in its context, find them in `children`, send to them and stop them; what comes of it is recorded as data.
+
+import { createActor } from "xstate5";
+import {
+  type Address,
+  addressOf,
+  isPlainReference,
+  isSame,
+  type Reference,
+  referenceTo,
+} from "./instances.ts";
+import { type Actor5, STOPPED } from "./xstate5_types.ts";
+
+const inertSnapshot = { status: "active", output: undefined, error: undefined, context: undefined };
+
+/** Logic that does nothing, for actors that only stand for something. */
+export const inertLogic = {
+  transition: (snapshot: unknown) => snapshot,
+  getInitialSnapshot: () => inertSnapshot,
+  getPersistedSnapshot: (snapshot: unknown) => snapshot,
+};
+
+/** Stands for whoever spawned this instance; whether anybody did, the host knows. */
+export const PARENT = createActor(inertLogic as never, {} as never) as unknown as Actor5;
+PARENT._processingStatus = STOPPED;
+
+export function isReference(value: unknown): value is Actor5 & Reference {
+  return typeof value === "object" && value !== null &&
+    (value as { type?: unknown }).type === "statebacked.instance" && "sessionId" in value;
+}
+
+/** Make an actor stand for a persistent instance, be it still under construction. */
+export function standFor(actor: Actor5, address: Address): Actor5 & Reference {
+  return Object.assign(actor, {
+    ...referenceTo(actor.id, address),
+    logic: inertLogic,
+    toJSON: () => referenceTo(actor.id, address),
+    _processingStatus: STOPPED,
+  });
+}
+
+/** A reference of its own, as a child of `parent`. */
+export function createReference(
+  parent: Actor5,
+  id: string,
+  address: Address,
+  systemId?: string,
+): Actor5 & Reference {
+  const isFree = systemId !== undefined && parent.system.get(systemId) === undefined;
+  const options = { id, parent, ...(isFree ? { systemId } : {}) };
+  return standFor(createActor(inertLogic as never, options as never) as unknown as Actor5, address);
+}
+
+/** The references that contexts and snapshots of one instance hold. */
+export class References {
+  readonly #made = new Map<string, Actor5 & Reference>();
+
+  /** What stands for the instance `address` under `id`: the child, if it is one of now. */
+  at(root: Actor5, id: string, address: Address): Actor5 {
+    const child = root._snapshot.children[id];
+    if (child !== undefined && isReference(child) && isSame(addressOf(child) ?? undefined, address)) {
+      return child;
+    }
+    const key = JSON.stringify([id, ...address]);
+    let made = this.#made.get(key);
+    if (made === undefined) this.#made.set(key, made = createReference(root, id, address));
+    return made;
+  }
+
+  /** What JSON has kept of a reference becomes one again; anything else is null. */
+  revived(root: Actor5, node: Readonly<Record<string, unknown>>): Actor5 | null {
+    if (!isPlainReference(node)) return null;
+    const { id, machineName, machineInstanceName } = node as unknown as Reference;
+    return this.at(root, id, [machineName, machineInstanceName]);
+  }
+}
