@@ -81,9 +81,9 @@ class Api:
         """The answer's JSON object; `{}` for an answer without one (201, 204)."""
         return _object(self._send("PUT", path, body=body))
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, body: object = None) -> None:
         """Nothing comes back but success."""
-        self._send("DELETE", path)
+        self._send("DELETE", path, body=body)
 
     def upload(self, url: str, fields: Mapping[str, str], *, file_name: str, code: bytes) -> None:
         """One multipart form with the gzipped code: the fields first, the file last, no authorization."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from statebacked import __version__
-from statebacked.cli import instances, keys, login, machines, orgs, versions
+from statebacked.cli import dead_letters, instances, keys, lifecycle, login, machines, orgs, versions
 from statebacked.cli.errors import CliError
 from statebacked.cli.output import printable
 from statebacked.cli.surroundings import Globals, Surroundings
@@ -29,6 +29,9 @@ app = typer.Typer(
 app.add_typer(machines.app, name="machines")
 app.add_typer(versions.app, name="machine-versions")
 app.add_typer(instances.app, name="instances")
+instances.app.command("set-status")(lifecycle.set_status)
+instances.app.command("delete")(lifecycle.delete)
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(keys.app, name="keys")
 app.add_typer(orgs.app, name="orgs")
 app.command("login")(login.login)

@@ -1,0 +1,52 @@
+"""`smply dead-letters`: deliveries that were given up."""
+
+from typing import Annotated
+
+import typer
+
+from statebacked.cli.api import path_of
+from statebacked.cli.options import connect, paged
+from statebacked.cli.output import note, page_through, rows_of
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Timers and messages whose delivery was given up.")
+
+Letter = Annotated[str, typer.Option("--id", "-i", help="Id of the dead letter.", show_default=False)]
+
+
+@app.command("list")
+def list_letters(
+    context: typer.Context,
+    *,
+    machine: Annotated[
+        str | None, typer.Option("--machine", "-m", help="Only of this machine's instances.")
+    ] = None,
+    instance: Annotated[
+        str | None, typer.Option("--instance", help="Only of this instance.", show_default=False)
+    ] = None,
+) -> None:
+    """List dead letters by who set or sent them: what they hold, and why they were given up."""
+    wanted = {name: value for name, value in (("machine", machine), ("instance", instance)) if value}
+    with connect(context) as api:
+        page_through(
+            lambda cursor: api.get(path_of("dead-letters"), {**wanted, **(paged(cursor) or {})}),
+            lambda page: rows_of(page, "deadLetters"),
+            ["id", "kind", "machine", "instance", "to", "event", "attempts", "reason", "deadAt"],
+        )
+
+
+@app.command("redrive")
+def redrive(context: typer.Context, letter: Letter) -> None:
+    """Deliver a dead letter again, with as many attempts as a new one has."""
+    with connect(context) as api:
+        api.post(path_of("dead-letters", letter, "redrive"))
+    note("It is due now.")
+
+
+@app.command("discard")
+def discard(context: typer.Context, letter: Letter) -> None:
+    """Forget a dead letter."""
+    with connect(context) as api:
+        api.delete(path_of("dead-letters", letter))
+    note("Forgotten.")
