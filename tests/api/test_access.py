@@ -30,6 +30,8 @@ BODIES: dict[str, Any] = {
 }
 QUERIES: dict[str, dict[str, str]] = {
     "getLogs": {"from": "2030-01-01T00:00:00.000Z"},
+    # A window that has passed and is empty: another stream would not end.
+    "streamLogs": {"from": "2001-01-01T00:00:00.000Z", "to": "2001-01-02T00:00:00.000Z"},
 }
 REFUSALS = {"missing-user", "missing-org", "missing-scope"}
 

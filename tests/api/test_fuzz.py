@@ -31,6 +31,8 @@ SCHEMA = schemathesis.openapi.from_asgi("/openapi.yaml", SERVER.app, headers={"h
 def test_no_request_is_a_fault_of_ours(case: Any) -> None:
     case.headers = {**(case.headers or {}), "host": "localhost", "authorization": f"Bearer {TOKEN}"}
     case.headers.pop("x-statebacked-org-id", None)
+    if case.path == "/logs/stream":  # another one would not end
+        case.query = {**(case.query or {}), "to": "2001-01-01T00:00:00.000Z"}
     case.call_and_validate(
         checks=[
             not_a_server_error,

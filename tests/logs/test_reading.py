@@ -7,7 +7,7 @@ import pytest
 from statebacked.logs.reading import Batch
 from statebacked.model.ids import InstanceName, Instant, MachineName
 from statebacked.model.limits import LOG_BATCH_ENTRIES_MAX, LOG_ROWS_LOOKED_AT_MAX
-from statebacked.model.logs import END_OF_TIME, LogEntry, LogErasure, LogFilter
+from statebacked.model.logs import END_OF_TIME, LogEntry, LogErasure, LogFilter, end_of
 from tests.logs.rig import ONE, OTHER, START, Rig, code_of, everything, key_of
 
 pytestmark = pytest.mark.anyio
@@ -160,7 +160,7 @@ async def test_the_log_of_a_deleted_instance_is_not_seen_again(world: Rig) -> No
 async def test_pages_lead_from_position_to_position(world: Rig) -> None:
     for n in range(250):
         world.write(f"{n}", key_of(f"i{n % 7}"))
-    position = await world.logs.begin(Instant(0))
+    position = end_of(Instant(0))
     await world.logs.complete_to()
     seen: list[str] = []
     while (page := await world.logs.page(everything(), position, END_OF_TIME)).entries:

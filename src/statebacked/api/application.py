@@ -5,6 +5,7 @@ Starlette's router, each route behind the check of its row in the access table. 
 way becomes an answer here and nowhere else. Every response carries CORS headers and its request's id.
 """
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from statebacked.api.hot import HotRoutes
 from statebacked.api.instances import InstanceRoutes
 from statebacked.api.keys import KeyRoutes
 from statebacked.api.lifecycle import LifecycleRoutes
+from statebacked.api.log_streams import LogStreams, StreamParts
 from statebacked.api.logs import LogRoutes
 from statebacked.api.machines import MachineRoutes
 from statebacked.api.orgs import OrgRoutes
@@ -50,7 +52,7 @@ from statebacked.auth.scopes import ROUTES
 from statebacked.auth.secrets import Keyring, RandomBytes
 from statebacked.logs.reading import Logs
 from statebacked.model.errors import MethodNotAllowed, NotFound, StateBackedError
-from statebacked.model.limits import RT_TOKEN_GRACE_S
+from statebacked.model.limits import LOG_STREAM_HEARTBEAT_MS, RT_TOKEN_GRACE_S
 from statebacked.ports import Catalogue, Clock, Ids, InstanceStore, Machines
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class ApiSettings:
     bound_to_loopback: bool = True
     expose_machine_texts: bool = False
     realtime_token_grace_ms: int = RT_TOKEN_GRACE_S * 1000
+    log_heartbeat_ms: int = LOG_STREAM_HEARTBEAT_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +102,22 @@ def build_application(parts: ApiParts) -> "Application":
     )
     deadlines = Deadlines()
     texts = MachineTexts(everyone=settings.expose_machine_texts)
+    streams = LogStreams(
+        StreamParts(
+            logs=parts.logs,
+            authenticator=authenticator,
+            clock=parts.clock,
+            deadlines=deadlines,
+            heartbeat_ms=settings.log_heartbeat_ms,
+        )
+    )
     repeats = Repeats(parts.store, parts.engine, parts.clock)
     guards = Guards(authenticator, Cursors(parts.keyring), deadlines, texts)
+    handlers = _handlers(parts, authenticator, repeats, streams)
     return Application(
         edge=Edge(bound_to_loopback=settings.bound_to_loopback, public_url=settings.public_url),
         hot=HotRoutes(parts.engine, authenticator, deadlines, texts, repeats),
-        cold=Router(guards.bind(ROUTES, _handlers(parts, authenticator, repeats)), redirect_slashes=False),
+        cold=Router(guards.bind(ROUTES, handlers), redirect_slashes=False),
         sockets=Sockets(
             SocketParts(
                 engine=parts.engine,
@@ -114,12 +127,15 @@ def build_application(parts: ApiParts) -> "Application":
                 frames=Frames(),
             )
         ),
+        streams=streams,
         prefix=prefix_of(settings.public_url),
         request_id_prefix=parts.ids.new("req"),
     )
 
 
-def _handlers(parts: ApiParts, authenticator: Authenticator, repeats: Repeats) -> Handlers:
+def _handlers(
+    parts: ApiParts, authenticator: Authenticator, repeats: Repeats, streams: LogStreams
+) -> Handlers:
     catalogue, clock, ids, keyring = parts.catalogue, parts.clock, parts.ids, parts.keyring
     signatures = Signatures(keyring)
     keys = KeyRoutes(
@@ -141,7 +157,7 @@ def _handlers(parts: ApiParts, authenticator: Authenticator, repeats: Repeats) -
             **DeadLetterRoutes(parts.engine, parts.store).handlers(),
             **versions.handlers(),
             **keys.handlers(),
-            **LogRoutes(parts.logs).handlers(),
+            **LogRoutes(parts.logs, streams, clock).handlers(),
         },
         user=OrgRoutes(catalogue, authenticator, clock, ids).handlers(),
         open={
@@ -162,6 +178,7 @@ class Application:
         hot: HotRoutes,
         cold: Router,
         sockets: Sockets,
+        streams: LogStreams,
         prefix: tuple[bytes, ...],
         request_id_prefix: str,
     ) -> None:
@@ -169,6 +186,7 @@ class Application:
         self._hot = hot
         self._cold = cold
         self._sockets = sockets
+        self._streams = streams
         self._prefix = prefix
         self._hot_paths = HotPaths(prefix)
         self._request_id_prefix = request_id_prefix
@@ -184,8 +202,8 @@ class Application:
             await _lifespan(receive, send)
 
     async def close_sockets(self) -> None:
-        """Send what waits, then close every socket with 1012 and take no more."""
-        await self._sockets.close()
+        """Send what waits, then close every socket with 1012, and every stream, and take no more."""
+        await asyncio.gather(self._sockets.close(), self._streams.close())
 
     # --- HTTP ------------------------------------------------------------------------------------
 

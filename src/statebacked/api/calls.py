@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
+from starlette.types import ASGIApp
 
 from statebacked.api.bodies import Deadlines, check_length, read_body
 from statebacked.api.cursors import Cursors
@@ -104,6 +105,7 @@ class Page:
         return {"cursor": self.call.cursors.seal(position, org=org, route=route, query=self.query)}
 
 
-OrgHandler = Callable[[OrgCall], Awaitable[Reply]]
+# A handler answers with a whole reply, or with an ASGI application that answers.
+OrgHandler = Callable[[OrgCall], Awaitable[Reply | ASGIApp]]
 UserHandler = Callable[[UserCall], Awaitable[Reply]]
 OpenHandler = Callable[[Call], Awaitable[Reply]]

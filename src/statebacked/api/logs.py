@@ -1,27 +1,30 @@
-"""Logs: batches for whoever polls, a stream of server-sent events for whoever watches."""
+"""The routes of logs: batches for whoever polls, a stream for whoever watches."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from statebacked.api.calls import OrgCall, OrgHandler
+from statebacked.api.log_streams import LogStream, LogStreams, Window, open_position
 from statebacked.api.replies import Reply, json_reply
 from statebacked.api.wire import iso, log_item
 from statebacked.logs.reading import Logs
 from statebacked.model.errors import InvalidParameter, Unavailable
 from statebacked.model.ids import Instant, VersionId, parse_instance_name, parse_machine_name
-from statebacked.model.logs import LogFilter
-from statebacked.ports import StoreFailed
+from statebacked.model.logs import END_OF_TIME, LogFilter, end_of
+from statebacked.ports import Clock, StoreFailed
 
 
 class LogRoutes:
     """Handlers of /logs."""
 
-    def __init__(self, logs: Logs) -> None:
+    def __init__(self, logs: Logs, streams: LogStreams, clock: Clock) -> None:
         self._logs = logs
+        self._streams = streams
+        self._clock = clock
 
     def handlers(self) -> Mapping[str, OrgHandler]:
         """By operation."""
-        return {"getLogs": self.get}
+        return {"getLogs": self.get, "streamLogs": self.stream}
 
     async def get(self, call: OrgCall) -> Reply:
         parameters = call.query()
@@ -40,6 +43,24 @@ class LogRoutes:
                 "logs": [log_item(entry) for entry in batch.entries],
             }
         )
+
+    async def stream(self, call: OrgCall) -> Reply | LogStream:
+        parameters = call.query()
+        wanted = parse_filter(call, parameters)
+        last_id = call.headers.get(b"last-event-id")
+        if last_id:
+            position = open_position(call, wanted, last_id.decode("latin-1"))
+        else:
+            position = end_of(parse_time(parameters, "from") or self._clock.now().wall)
+        until = parse_until(parameters, Instant(0) if last_id else position.at)
+        try:
+            await self._logs.clear()
+            if until is not None and await self._logs.is_over(wanted, position, until):
+                return Reply(204)
+        except StoreFailed as failure:
+            raise Unavailable("the logs cannot be read now: try again") from failure
+        window = Window(wanted, position, END_OF_TIME if until is None else until)
+        return LogStream(self._streams, call, window)
 
 
 def parse_filter(call: OrgCall, parameters: Mapping[str, str]) -> LogFilter:

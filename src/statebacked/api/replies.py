@@ -27,7 +27,16 @@ PREFLIGHT_HEADERS: Final[tuple[Header, ...]] = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
     (
         b"access-control-allow-headers",
-        b"authorization, content-type, idempotency-key, x-statebacked-org-id, x-statebacked-act",
+        b", ".join(
+            (
+                b"authorization",
+                b"content-type",
+                b"idempotency-key",
+                b"last-event-id",
+                b"x-statebacked-org-id",
+                b"x-statebacked-act",
+            )
+        ),
     ),
     (b"access-control-max-age", b"7200"),
 )

@@ -11,6 +11,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from statebacked.api.bodies import Deadlines
 from statebacked.api.calls import Call, OpenHandler, OrgCall, OrgHandler, UserCall, UserHandler
@@ -24,7 +25,7 @@ from statebacked.model.errors import BadRequest, MachineRefusal, RejectedByAutho
 HOT_OPERATIONS: Final = frozenset({"sendEvent", "getState", "realtime"})
 REQUEST_ID_KEY: Final = "statebacked.request_id"
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ class Guards:
         return endpoint
 
     def _in_org(self, row: Row, handler: OrgHandler) -> Endpoint:
-        async def endpoint(request: Request) -> Response:
+        async def endpoint(request: Request) -> ASGIApp:
             headers = dict(request.scope["headers"])
             principal = self._authenticator.cached(headers)
             if principal is None:
@@ -111,7 +112,8 @@ class Guards:
                 principal=principal,
             )
             try:
-                return _response(await handler(call))
+                answer = await handler(call)
+                return _response(answer) if isinstance(answer, Reply) else answer
             except (MachineRefusal, RejectedByAuthorizer) as refusal:
                 raise self._texts.fit(refusal, principal, call.request_id) from refusal
 

@@ -113,6 +113,7 @@ ROUTES: Final = (
     Row("listTransitions", "GET", _INSTANCE + "/events", "events.read"),
     Row("getAdminState", "GET", _INSTANCE + "/admin", "instances.admin"),
     Row("getLogs", "GET", "/logs", "logs.read"),
+    Row("streamLogs", "GET", "/logs/stream", "logs.read"),
     Row("setInstanceStatus", "PUT", _INSTANCE + "/status", "instances.admin"),
     Row("deleteInstance", "DELETE", _INSTANCE, "instances.admin"),
     Row("listDeadLetters", "GET", "/dead-letters", "instances.admin"),

@@ -50,14 +50,20 @@ class Logs:
             return Batch(entries, until)
         return Batch(entries, entries[-1].at if entries else after)
 
-    async def begin(self, after: Instant) -> LogPosition:
-        """Where to watch from, to see what is later than `after`."""
+    async def clear(self) -> None:
+        """Erase what must not be seen any more, before a series of pages."""
         await self._retention.erase()
-        return end_of(after)
 
     async def page(self, wanted: LogFilter, after: LogPosition, until: Instant) -> LogPage:
         """The next entries behind a position."""
         return await self._store.read(wanted, after, until, limit=LOG_BATCH_ENTRIES_MAX)
+
+    async def is_over(self, wanted: LogFilter, after: LogPosition, until: Instant) -> bool:
+        """Whether nothing stands in that window, nor ever will."""
+        if await self._capture.settle() < until:
+            return False
+        page = await self._store.read(wanted, after, until, limit=1)
+        return not page.entries and page.seen_to >= until
 
     async def complete_to(self) -> Instant:
         """Every entry up to that instant that there will ever be can be read now."""
