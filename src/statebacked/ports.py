@@ -112,8 +112,8 @@ class Indexes(Protocol):
     async def find_indexed_states(
         self, index: IndexKey, ranges: Sequence[Range], *, order: Order, limit: int, bytes_max: int
     ) -> list[IndexedState]:
-        """As `find_indexed`, with the states; it ends before a row whose state would make it more than
-        `bytes_max` bytes of snapshots and contexts, but gives one row if there is one."""
+        """As `find_indexed`, with the states; it ends with the row that makes it `bytes_max` bytes of
+        snapshots and contexts, or more."""
 
 
 class Outbox(Protocol):
@@ -168,7 +168,7 @@ class Answers(Protocol):
         """Forget those of requests that came before."""
 
 
-class InstanceStore(Store, Outbox, DeadLetters, Answers, Protocol):
+class InstanceStore(Store, Indexes, Outbox, DeadLetters, Answers, Protocol):
     """All that a store of instances does."""
 
 
@@ -360,6 +360,12 @@ class Machines(Protocol):
         self, code: Code, key: InstanceKey, saved: Saved, auths: Sequence[Json]
     ) -> Sequence[bool]:
         """allowRead on a saved state of an instance that is not activated. Raises WorkerGone."""
+
+    async def may_read_each(
+        self, code: Code, states: Sequence[tuple[InstanceName, Saved]], auth: Json
+    ) -> Sequence[bool]:
+        """allowRead for one caller on saved states of several instances, asked all at once. Raises
+        WorkerGone."""
 
     async def validate(self, bundle: bytes, xstate_hint: str | None) -> Validated:
         """Load a bundle in a throw-away process. Raises InvalidMachine with the whole reason."""

@@ -61,7 +61,7 @@ class Worker:
                 sections.append(body[at : at + length])
                 at += length
             assert at == len(body), header
-            getattr(self, "on_" + header["t"])(header, sections)
+            getattr(self, "on_" + header["t"].replace("-", "_"))(header, sections)
 
     # --- life
 
@@ -289,6 +289,15 @@ class Worker:
         if any(auth.get("do") == "mute" for auth in auths):
             return
         send({"t": "readable", "n": n, "ok": [auth.get("ok", False) for auth in auths]})
+
+    def on_read_each(self, header: Header, sections: list[bytes]) -> None:
+        """Admits to the instances whose context says so."""
+        auth = json.loads(sections[-1])
+        if auth.get("do") == "die":
+            os._exit(6)
+        contexts = [json.loads(context) for context in sections[1:-1:2]]
+        assert len(contexts) == len(header["names"])
+        send({"t": "readable", "n": header["n"], "ok": [one.get("ok", False) for one in contexts]})
 
 
 if __name__ == "__main__":

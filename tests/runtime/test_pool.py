@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from statebacked.model.errors import InvalidMachine
-from statebacked.model.ids import OrgId, Seq, ServiceId, ServiceRun
+from statebacked.model.ids import InstanceName, OrgId, Seq, ServiceId, ServiceRun
 from statebacked.model.values import Chattered, Json, Performed, Refused, Stepped, WorkerLost
 from statebacked.ports import Saved, StoreFailed, WorkerGone
 from tests.runtime.rig import QUICK, envelope, rig, run
@@ -292,6 +292,20 @@ async def test_an_instance_that_is_not_activated_is_read_from_its_saved_state() 
         lodger = r.lodger()
         saved = Saved(Seq(7), Json(b"{}"), Json(b"{}"))
         assert await r.pool.may_read(lodger.code, lodger.key, saved, AUTHS) == [True, False]
+
+
+@run
+async def test_many_saved_states_are_read_for_one_caller_in_one_frame() -> None:
+    async with rig() as r:
+        lodger = r.lodger()
+        contexts = [b'{"ok":true}', b"{}", b'{"ok":true}']
+        states = [
+            (InstanceName(f"i{n}"), Saved(Seq(7), Json(b"{}"), Json(context)))
+            for n, context in enumerate(contexts)
+        ]
+        assert await r.pool.may_read_each(lodger.code, states, AUTHS[0]) == [True, False, True]
+        with pytest.raises(WorkerGone):
+            await r.pool.may_read_each(lodger.code, states, Json(b'{"do":"die"}'))
 
 
 @run

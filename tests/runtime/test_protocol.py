@@ -131,6 +131,17 @@ SAID = {
         AUTHS,
         Saved(Seq(42), OFF.snapshot, OFF.context),
     ),
+    "read-each: two instances, one caller": protocol.read_each(
+        10,
+        [
+            (InstanceName("i"), Saved(Seq(42), Json(b'{"value":"off"}'), Json(b'{"n":1}'))),
+            (
+                InstanceName("user|1"),
+                Saved(Seq(3), Json(b'{"value":"on"}'), Json('{"name":"żółw 🐢"}'.encode())),
+            ),
+        ],
+        Json(b'{"sid":"s1"}'),
+    ),
 }
 
 

@@ -217,7 +217,42 @@ def test_a_stored_state_is_read_and_not_kept(worker5: WorkerProcess) -> None:
     header = {"t": "read", "n": 6, "a": 0, "seq": 9, "name": "x", "base": True, "auths": 2}
     worker5.send(header, [*base, say("yes"), say("no")])
     assert worker5.receive("readable")[0]["ok"] == [True, False]
-    assert json.loads(worker5.log_lines()[0])["context"] == {"n": 5}
+    assert json.loads(worker5.log_lines(-6)[0])["context"] == {"n": 5}
+
+
+def test_many_stored_states_are_read_for_one_caller_each_by_its_own(worker5: WorkerProcess) -> None:
+    worker5.load(
+        """import { createMachine } from "xstate";
+        export const allowWrite = () => true;
+        export const allowRead = ({ machineInstanceName, state, context, authContext }) => {
+          authContext.calls = (authContext.calls ?? 0) + 1;
+          if (context.n === 2) throw new Error("boom");
+          if (context.n === 3) return Promise.resolve(true);
+          console.log(state, authContext.calls);
+          return machineInstanceName === authContext.sid;
+        };
+        export default createMachine({ initial: "a", states: { a: {} } });"""
+    )
+    snapshot = '{"value":"a","status":"active","historyValue":{},"children":[]}'
+    names = ["s1", "s2", "s1", "s1", "s1"]
+    states = [
+        (snapshot, '{"n":0}'),
+        (snapshot, '{"n":1}'),
+        (snapshot, '{"n":2}'),
+        (snapshot, '{"n":3}'),
+        ("{", ""),
+    ]
+    sections = [text for state in states for text in state]
+    worker5.send({"t": "read-each", "n": 6, "names": names}, [*sections, '{"sid":"s1"}'])
+    assert worker5.receive("readable")[0] == {
+        "t": "readable",
+        "n": 6,
+        "ok": [True, False, False, True, False],
+    }
+    assert worker5.log_lines(-6) == ["a 1"]
+    assert worker5.log_lines(-7) == ["a 1"]
+    assert "threw: boom" in worker5.log_lines(-8)[0]
+    assert "was not asked" in worker5.log_lines(-10)[0]
 
 
 def test_a_read_confirms_the_step_that_it_names(worker5: WorkerProcess) -> None:

@@ -94,6 +94,6 @@ class IndexLaws:
         assert record is not None
         assert (found[1].version, found[1].seq) == (record.version, 2)
         assert (found[1].snapshot, found[1].context) == (record.snapshot, record.context)
-        for bytes_max, count in ((0, 1), (200, 1), (250, 2), (10_000, 3)):
+        for bytes_max, count in ((0, 1), (100, 1), (200, 2), (10_000, 3)):
             some = await store.find_indexed_states(OWNER, ALL, order="asc", limit=9, bytes_max=bytes_max)
             assert len(some) == count, bytes_max

@@ -12,8 +12,10 @@ from statebacked.engine.callers import Callers
 from statebacked.engine.codes import Codes
 from statebacked.engine.fanout import Fanout, Subscriber, Subscription
 from statebacked.engine.loaded import Parts, saved_state
+from statebacked.engine.readable import ReadableRows
 from statebacked.model.errors import Conflict, MachineRefusal, NotFound, RejectedByAuthorizer, Unavailable
 from statebacked.model.ids import EnvelopeId, Epoch, InstanceKey, Instant, OrgId, VersionId
+from statebacked.model.indexes import IndexKey, Order, Range, ReadablePage
 from statebacked.model.limits import DEAD_LETTER_MS, IDEMPOTENCY_MS
 from statebacked.model.values import (
     Control,
@@ -67,6 +69,7 @@ class Engine:
         self._callers = Callers()
         self._codes = Codes(catalogue)
         self._fanout = Fanout(self._judge)
+        self._readable = ReadableRows(store, machines, self._codes)
         parts = Parts(
             store=store,
             outbox=store,
@@ -228,6 +231,18 @@ class Engine:
         if record is None:
             raise NotFound("there is no instance of that name")
         return record
+
+    async def find_readable(
+        self, index: IndexKey, ranges: Sequence[Range], *, order: Order, limit: int, auth: Json
+    ) -> ReadablePage:
+        """The rows of an index whose instances allowRead admits this caller to. A page may hold fewer than
+        `limit` rows, even none, and more may follow."""
+        try:
+            return await self._readable.find(index, ranges, order=order, limit=limit, auth=auth)
+        except WorkerGone as gone:
+            raise MachineRefusal("machine-fault", gone.reason) from gone
+        except StoreFailed as failure:
+            raise _unavailable(failure) from failure
 
     async def subscribe(self, key: InstanceKey, auth: Json, subscriber: Subscriber) -> Subscription:
         """Pushes the present state at once and every newest one until closed or refused."""

@@ -47,6 +47,13 @@ class IndexRow(NamedTuple):
     name: InstanceName
 
 
+class ReadablePage(NamedTuple):
+    """Rows that their reader may see. `last`: the last row that was looked at; None when no more follow."""
+
+    rows: list[IndexRow]
+    last: IndexRow | None
+
+
 class IndexedState(Struct, frozen=True, gc=False):
     """An index row with the newest durable state of its instance, both of one moment."""
 

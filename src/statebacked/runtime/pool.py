@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from statebacked.model.errors import InvalidMachine, Unavailable
-from statebacked.model.ids import ActivationNumber, InstanceId, InstanceKey, VersionId
+from statebacked.model.ids import ActivationNumber, InstanceId, InstanceKey, InstanceName, VersionId
 from statebacked.model.values import Json, WorkerSignal
 from statebacked.ports import Attached, Code, MachineLog, Saved, Validated, WorkerGone
 from statebacked.runtime.attached import Activation
@@ -28,7 +28,7 @@ from statebacked.runtime.protocol import Loaded, Unloadable
 from statebacked.runtime.reading import SavedRead
 from statebacked.runtime.validate import major_of, read_import_map, validate, without_paths
 from statebacked.runtime.watchdog import PoolPolicy, Watchdog
-from statebacked.runtime.worker import Worker
+from statebacked.runtime.worker import Read, Worker
 
 __all__ = ["Counters", "Pool", "PoolPolicy", "no_selectors"]
 
@@ -39,6 +39,7 @@ _NEW_WORKER_BYTES: Final = 48 * _MIB  # what a worker is taken to occupy until i
 _ROOM_POLL_S: Final = 0.1
 _BOOT_ATTEMPTS: Final = 2
 _TOLD_OF_DEATH_MAX: Final = 100  # instances; the machine's own line tells of all
+_NO_ACTIVATION: Final = ActivationNumber(0)
 
 LoadBundle = Callable[[VersionId], Awaitable[bytes]]
 LoadSelectors = Callable[[Code], Awaitable[Sequence[tuple[str, str]]]]
@@ -135,15 +136,26 @@ class Pool:
     async def may_read(
         self, code: Code, key: InstanceKey, saved: Saved, auths: Sequence[Json]
     ) -> Sequence[bool]:
+        address = (_NO_ACTIVATION, key.name)
+        return await self._read(
+            code, lambda worker: worker.read(address, saved, auths, self._read_expires_ms)
+        )
+
+    async def may_read_each(
+        self, code: Code, states: Sequence[tuple[InstanceName, Saved]], auth: Json
+    ) -> Sequence[bool]:
+        return await self._read(code, lambda worker: worker.read_each(states, auth, self._read_expires_ms))
+
+    async def _read(self, code: Code, begin: Callable[[Worker], Read]) -> Sequence[bool]:
         if self._is_closed:
             raise WorkerGone("is no longer started: the server stops")
         crew = self._crew(code)
-        read = SavedRead(key.name, saved, auths, self._read_expires_ms)
+        read = SavedRead(begin)
         crew.admit(read)
         with suppress(WorkerGone):
             return await read.answer
         if not read.is_refused:
-            read = SavedRead(key.name, saved, auths, self._read_expires_ms)
+            read = SavedRead(begin)
             crew.try_alone(read)
         return await read.answer
 

@@ -329,6 +329,12 @@ class _Read(_FromHost, tag="read"):
     raw: list[int] = []
 
 
+class _ReadEach(_FromHost, tag="read-each"):
+    n: int
+    names: list[str]
+    raw: list[int] = []
+
+
 _encode = msgspec.json.Encoder().encode
 _pack = _two_lengths.pack
 
@@ -442,3 +448,13 @@ def read(
     n, a, name = address
     header = _Read(n=n, a=a, seq=seq, name=name, base=base is not None, auths=len(auths), raw=raw)
     return _framed(header, sections, sum(raw))
+
+
+def read_each(n: int, states: Sequence[tuple[InstanceName, Saved]], auth: Json) -> list[bytes]:
+    """Read number `n`: which of these states one caller may see."""
+    sections: list[bytes] = []
+    for _, saved in states:
+        sections += (saved.snapshot, saved.context)
+    sections.append(auth)
+    raw = [len(section) for section in sections]
+    return _framed(_ReadEach(n=n, names=[name for name, _ in states], raw=raw), sections, sum(raw))

@@ -1,28 +1,21 @@
-"""allowRead on a saved state, in whichever worker it is let into."""
+"""allowRead on saved states, in whichever worker it is let into."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
 
-from statebacked.model.ids import ActivationNumber, InstanceName
-from statebacked.model.values import Json
-from statebacked.ports import Saved, WorkerGone
+from statebacked.ports import WorkerGone
 from statebacked.runtime.worker import Read, Worker
-
-_NO_ACTIVATION: Final = ActivationNumber(0)
 
 
 class SavedRead:
-    """An Entrant. `answer` is what it is told, or WorkerGone; `is_refused`: because no worker can be had."""
+    """An Entrant. `begin` asks the worker that was found, or raises WorkerGone. `answer` is what it is told,
+    or WorkerGone; `is_refused`: because no worker can be had."""
 
-    def __init__(self, name: InstanceName, saved: Saved, auths: Sequence[Json], expires_ms: int) -> None:
+    def __init__(self, begin: Callable[[Worker], Read]) -> None:
         self.answer: asyncio.Future[Sequence[bool]] = asyncio.get_running_loop().create_future()
         self.is_refused = False
         self.on_rest: Callable[[], None] | None = None
-        self._name = name
-        self._saved = saved
-        self._auths = auths
-        self._expires_ms = expires_ms
+        self._begin = begin
         self._has_entered = False
 
     @property
@@ -32,7 +25,7 @@ class SavedRead:
     def enter(self, worker: Worker) -> None:
         self._has_entered = True
         try:
-            read = worker.read((_NO_ACTIVATION, self._name), self._saved, self._auths, self._expires_ms)
+            read = self._begin(worker)
         except WorkerGone as busy:
             self.turned_away("unavailable", busy.reason)
         else:

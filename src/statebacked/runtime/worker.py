@@ -48,12 +48,12 @@ class Guest(Protocol):
 
 
 class Read(asyncio.Future[list[bool] | None]):
-    """allowRead under way, about the instance of that name. The result has `count` answers, or is None when
-    the worker lacks the state."""
+    """allowRead under way, about the instances of those names. The result has `count` answers, or is None
+    when the worker lacks the state."""
 
-    def __init__(self, name: InstanceName, count: int, expires_at: float) -> None:
+    def __init__(self, names: Sequence[InstanceName], count: int, expires_at: float) -> None:
         super().__init__()
-        self.name = name
+        self.names = names
         self.count = count
         self.expires_at = expires_at
 
@@ -260,18 +260,29 @@ class Worker:
 
         Raises WorkerGone when too many are asked already.
         """
-        if len(self.reads) >= READS_MAX:
-            raise WorkerGone("has too many reads under way")
-        if not self.reads:
-            self._hooks.worker_woke()
-        n = self._reads_begun = self._reads_begun + 1
         activation, name = address
-        read = self.reads[n] = Read(name, len(auths), self._loop.time() + expires_ms / 1000)
+        n, read = self._begin_read([name], len(auths), expires_ms)
         if isinstance(state, Saved):
             self.write(protocol.read((n, activation, name), state.seq, auths, state))
         else:
             self.write(protocol.read((n, activation, name), state, auths, None))
         return read
+
+    def read_each(self, states: Sequence[tuple[InstanceName, Saved]], auth: Json, expires_ms: int) -> Read:
+        """Ask allowRead about states of several instances, for one caller. Raises WorkerGone as `read`."""
+        n, read = self._begin_read([name for name, _ in states], len(states), expires_ms)
+        self.write(protocol.read_each(n, states, auth))
+        return read
+
+    def _begin_read(self, names: Sequence[InstanceName], count: int, expires_ms: int) -> tuple[int, Read]:
+        if len(self.reads) >= READS_MAX:
+            raise WorkerGone("has too many reads under way")
+        if not self.reads:
+            self._hooks.worker_woke()
+        n = self._reads_begun + 1
+        self._reads_begun += len(names)  # a log frame names each instance by a number of its own
+        read = self.reads[n] = Read(names, count, self._loop.time() + expires_ms / 1000)
+        return n, read
 
     def expire_reads(self, now: float) -> None:
         """Give up on reads that nobody answers (they stand in order of time)."""
@@ -415,7 +426,13 @@ class Worker:
         """The instance that a log frame is about: that of an activation, or of a read (by its number, below
         zero). None: the module, or an instance that has left."""
         if a < 0:
-            read = self.reads.get(-a)
-            return None if read is None else InstanceKey(code.org, code.machine, read.name)
+            name = self._reading(-a)
+            return None if name is None else InstanceKey(code.org, code.machine, name)
         guest = self.guests.get(a)
         return None if guest is None else guest.key
+
+    def _reading(self, number: int) -> InstanceName | None:
+        for n, read in self.reads.items():
+            if n <= number < n + len(read.names):
+                return read.names[number - n]
+        return None

@@ -517,10 +517,10 @@ class MemoryStore(MemoryCatalogue):
         found: list[IndexedState] = []
         for instance, row in islice(self.instances.indexes.find(index, ranges, order), limit):
             of = self.instances.instances[instance]
-            bytes_max -= len(of.head.snapshot) + len(of.context)
-            if found and bytes_max < 0:
-                break
             found.append(IndexedState(row, of.version, of.head.view.seq, of.head.snapshot, of.context))
+            bytes_max -= len(of.head.snapshot) + len(of.context)
+            if bytes_max <= 0:
+                break
         return found
 
     async def list_transitions(self, key: InstanceKey, *, after: Seq, limit: int) -> list[Transition]:

@@ -21,6 +21,7 @@ from statebacked.model.ids import (
     Seq,
     ServiceId,
     ServiceRun,
+    VersionId,
 )
 from statebacked.model.values import (
     TO_PARENT,
@@ -112,11 +113,14 @@ def counted(count: int) -> Step:
 
 
 class FakeMachines:
-    """Implements ports.Machines. `readers` are the authContexts that allowRead admits; None: all."""
+    """Implements ports.Machines. `readers` are the authContexts that allowRead admits, None: all; `hidden`
+    the instances that it admits nobody to where several are asked about."""
 
     def __init__(self, behaviour: Behaviour = counting) -> None:
         self.behaviour = behaviour
         self.readers: set[Json] | None = None
+        self.hidden: set[InstanceName] = set()
+        self.read_each: list[tuple[VersionId, list[InstanceName]]] = []
         self.performed: list[tuple[InstanceKey, Seq]] = []
         self.computed: list[Envelope] = []
         self.attachments: list[FakeAttached] = []
@@ -162,6 +166,13 @@ class FakeMachines:
 
     def judge(self, auths: Sequence[Json]) -> Sequence[bool]:
         return [self.readers is None or auth in self.readers for auth in auths]
+
+    async def may_read_each(
+        self, code: Code, states: Sequence[tuple[InstanceName, Saved]], auth: Json
+    ) -> Sequence[bool]:
+        self.read_each.append((code.version, [name for name, _ in states]))
+        (allowed,) = self.judge([auth])
+        return [allowed and name not in self.hidden for name, _ in states]
 
     async def validate(self, bundle: bytes, xstate_hint: str | None) -> Validated:
         return Validated("5.33.3")

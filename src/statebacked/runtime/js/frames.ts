@@ -58,6 +58,13 @@ export interface Read {
   readonly auths: number;
 }
 
+/** One caller, and states of several instances that are not here. */
+export interface ReadEach {
+  readonly t: "read-each";
+  readonly n: number;
+  readonly names: readonly string[];
+}
+
 export type HostHeader =
   | ({ readonly t: "boot"; readonly protocol: number } & Limits)
   | { readonly t: "load"; readonly selectors?: readonly (readonly [index: string, path: string])[] }
@@ -66,7 +73,8 @@ export type HostHeader =
   | { readonly t: "perform"; readonly a: number; readonly seq: number }
   | { readonly t: "stop"; readonly a: number; readonly services: readonly Run[] }
   | { readonly t: "close"; readonly a: number }
-  | Read;
+  | Read
+  | ReadEach;
 
 export type TimerHeader = ["set", sendId: string, delayMs: number, to?: Target] | ["cancel", sendId: string];
 

@@ -13,6 +13,7 @@ import {
   type Limits,
   PROTOCOL,
   type Read,
+  type ReadEach,
   type WorkerHeader,
 } from "./frames.ts";
 import type { SpawnEphemeral } from "./instances.ts";
@@ -105,6 +106,9 @@ export class Worker implements Services {
         break;
       case "read":
         this.#read(header, frame.sections);
+        break;
+      case "read-each":
+        this.#readEach(header, frame.sections);
         break;
       case "ping":
         this.#post({ t: "pong", n: header.n });
@@ -342,7 +346,32 @@ export class Worker implements Services {
       tell(`was not asked: ${messageOf(thrown)}`);
       while (verdicts.length < auths) verdicts.push(false);
     }
-    const answer = (ok: boolean[]): void => this.#post({ t: "readable", n, ok });
+    this.#answerRead(n, verdicts);
+  }
+
+  #readEach({ n, names }: ReadEach, payloads: readonly string[]): void {
+    const auth = payloads.at(-1)!;
+    const verdicts = names.map((name, at) => {
+      const owner: Owner = { activation: null, service: null, read: n + at };
+      const tell = (reason: string): void =>
+        this.#host.log(speakerOf(owner), "stderr", `allowRead ${reason}`);
+      try {
+        return this.#host.within(owner, () => {
+          const { value, context } = this.#stored(name, payloads.slice(2 * at, 2 * at + 2));
+          const authContext = parse(auth) as unknown;
+          const request = { machineInstanceName: name, state: value, context, authContext };
+          return ask(this.program.allowRead, request, this.limits.authorize_ms, tell);
+        });
+      } catch (thrown) {
+        tell(`was not asked: ${messageOf(thrown)}`);
+        return false;
+      }
+    });
+    this.#answerRead(n, verdicts);
+  }
+
+  #answerRead(n: number, verdicts: readonly (boolean | Promise<boolean>)[]): void {
+    const answer = (ok: readonly boolean[]): void => this.#post({ t: "readable", n, ok });
     if (verdicts.every((verdict) => typeof verdict === "boolean")) answer(verdicts);
     else Promise.all(verdicts).then(answer).catch((thrown) => this.fatal(thrown));
   }

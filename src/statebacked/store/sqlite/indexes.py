@@ -78,8 +78,8 @@ def _bound(place: Place | None, otherwise: tuple[object, ...]) -> tuple[object, 
 def _within(rows: Iterable[Row], bytes_max: int) -> list[IndexedState]:
     found: list[IndexedState] = []
     for value, name, version, seq, snapshot, context in rows:
-        bytes_max -= len(snapshot) + len(context)
-        if found and bytes_max < 0:
-            break
         found.append(IndexedState(IndexRow(value, InstanceName(name)), version, seq, snapshot, context))
+        bytes_max -= len(snapshot) + len(context)
+        if bytes_max <= 0:
+            break
     return found
