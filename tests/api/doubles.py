@@ -2,9 +2,10 @@
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import count
+from itertools import count, islice
 
 import msgspec
 
@@ -33,6 +34,7 @@ from statebacked.model.ids import (
     UserId,
     VersionId,
 )
+from statebacked.model.indexes import IndexedState, IndexKey, IndexRow, Order, Range, ReadablePage
 from statebacked.model.limits import UPLOADS_PENDING_MAX
 from statebacked.model.machine import (
     InstanceSummary,
@@ -56,6 +58,7 @@ from statebacked.model.values import (
     Transition,
 )
 from statebacked.ports import Validated
+from statebacked.store.memory_indexes import MemoryIndexes
 
 START = Instant(1_750_000_000_000)
 
@@ -266,6 +269,8 @@ class FakeEngine:
         self._clock = clock
         self._ids = CountedIds()
         self.lives: dict[InstanceKey, _Life] = {}
+        self.indexes = MemoryIndexes()
+        self.hidden: set[InstanceName] = set()  # from anonymous callers
         self.subscribers: list[tuple[InstanceKey, Json, Subscriber]] = []
         self.events: list[tuple[InstanceKey, Json, Json]] = []
         self.is_usable = True
@@ -345,6 +350,25 @@ class FakeEngine:
 
     async def admin_read(self, key: InstanceKey) -> InstanceRecord:
         return self._life(key).record
+
+    async def find_indexed(
+        self, index: IndexKey, ranges: Sequence[Range], *, order: Order, limit: int
+    ) -> list[IndexRow]:
+        return [row for _, row in islice(self.indexes.find(index, ranges, order), limit)]
+
+    async def find_indexed_states(
+        self, index: IndexKey, ranges: Sequence[Range], *, order: Order, limit: int, bytes_max: int
+    ) -> list[IndexedState]:
+        raise AssertionError("only an engine asks for states")
+
+    async def find_readable(
+        self, index: IndexKey, ranges: Sequence[Range], *, order: Order, limit: int, auth: Json
+    ) -> ReadablePage:
+        self._judge(auth)
+        rows = await self.find_indexed(index, ranges, order=order, limit=limit + 1)
+        page = rows[:limit]
+        readable = [row for row in page if row.name not in self.hidden]
+        return ReadablePage(readable, page[-1] if len(rows) > limit else None)
 
     async def subscribe(self, key: InstanceKey, auth: Json, subscriber: Subscriber) -> "_Heard":
         life = self._life(key)

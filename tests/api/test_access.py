@@ -51,6 +51,7 @@ async def world() -> tuple[ApiServer, OrgId]:
 
 PLACES = {
     "machine": "toggler",
+    "index": "by",
     "instance": "i-1",
     "signed": "x",
     "key": "sbk_AAAAAAAAAAAAAAAAAAAAAA",

@@ -18,6 +18,7 @@ from statebacked.api.cursors import Cursors
 from statebacked.api.dead_letters import DeadLetterRoutes
 from statebacked.api.edge import Edge
 from statebacked.api.hot import HotRoutes
+from statebacked.api.indexes import IndexRoutes
 from statebacked.api.instances import InstanceRoutes
 from statebacked.api.keys import KeyRoutes
 from statebacked.api.lifecycle import LifecycleRoutes
@@ -155,6 +156,7 @@ def _handlers(
             **InstanceRoutes(parts.engine, parts.store, catalogue, repeats).handlers(),
             **LifecycleRoutes(parts.engine).handlers(),
             **DeadLetterRoutes(parts.engine, parts.store).handlers(),
+            **IndexRoutes(parts.engine, parts.store, catalogue).handlers(),
             **versions.handlers(),
             **keys.handlers(),
             **LogRoutes(parts.logs, streams, clock).handlers(),

@@ -98,9 +98,10 @@ class Page:
 
     def cursor(self, rows: int, last: Callable[[int], str]) -> dict[str, str]:
         """`{cursor}` when a next page exists, given how many rows were read and the position of row n."""
-        if rows <= self.limit:
-            return {}
-        position = last(self.limit - 1)
+        return {} if rows <= self.limit else self.behind(last(self.limit - 1))
+
+    def behind(self, position: str) -> dict[str, str]:
+        """`{cursor}` of the page that begins after that position."""
         org, route = self.call.principal.org, self.call.route
         return {"cursor": self.call.cursors.seal(position, org=org, route=route, query=self.query)}
 

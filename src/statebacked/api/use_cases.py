@@ -3,10 +3,12 @@
 All raise the errors of model/errors.py.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from statebacked.model.errors import StateBackedError
 from statebacked.model.ids import InstanceKey, OrgId, VersionId
+from statebacked.model.indexes import IndexKey, Order, Range, ReadablePage
 from statebacked.model.values import Control, DeadLetter, InstanceRecord, Json, Repeatable, StateView
 
 
@@ -59,6 +61,11 @@ class Engine(Protocol):
 
     async def admin_read(self, key: InstanceKey) -> InstanceRecord:
         """The whole instance; no authorizer is asked."""
+
+    async def find_readable(
+        self, index: IndexKey, ranges: Sequence[Range], *, order: Order, limit: int, auth: Json
+    ) -> ReadablePage:
+        """A page of an index, of the rows that allowRead admits the authContext to."""
 
     async def subscribe(self, key: InstanceKey, auth: Json, subscriber: Subscriber) -> Subscription:
         """Pushes the current state first, then each newer one."""

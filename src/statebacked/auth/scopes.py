@@ -106,6 +106,7 @@ ROUTES: Final = (
     Row("createVersion", "POST", "/machines/{machine}/v", "machine-versions.write"),
     Row("finalizeVersion", "PUT", "/machines/{machine}/v/{signed}", "machine-versions.write"),
     Row("uploadCode", "POST", "/uploads/{signed}", "none"),
+    Row("queryIndex", "GET", "/machines/{machine}/indexes/{index}/query", "indexes.read"),
     Row("createInstance", "POST", "/machines/{machine}", "instances.write"),
     Row("listInstances", "GET", "/machines/{machine}/i", "instances.read"),
     Row("getState", "GET", _INSTANCE, "state.read"),

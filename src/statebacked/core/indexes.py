@@ -3,7 +3,7 @@
 import re
 from typing import assert_never
 
-from statebacked.model.indexes import BEHIND, Op, Order, Place, Range
+from statebacked.model.indexes import BEHIND, IndexRow, Op, Order, Place, Range
 from statebacked.model.limits import INDEX_SELECTOR_CHARACTERS_MAX
 
 # JSONPath (RFC 9535) of names, positions and wildcards. Worker processes read paths by the same rules
@@ -70,7 +70,7 @@ def _rest(one: Range, order: Order, after: Place) -> Range | None:
     return Range(one.above, after if one.below is None else min(one.below, after))
 
 
-def position(row: Place) -> str:
+def position(row: Place | IndexRow) -> str:
     """A row as text, for a cursor."""
     return f"{row.name}\n{row.value}"
 
