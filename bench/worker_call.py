@@ -14,6 +14,7 @@ from tests.runtime.rig import FAKE
 
 from statebacked.model.ids import (
     ActivationNumber,
+    CodeId,
     EnvelopeId,
     InstanceId,
     InstanceKey,
@@ -83,7 +84,7 @@ class Total:
 
 
 async def measure(*, is_real: bool, instances: int, calls: int) -> None:
-    async def load_bundle(version: VersionId) -> bytes:
+    async def load_bundle(code: CodeId) -> bytes:
         return COUNTER if is_real else json.dumps({}).encode()
 
     sandbox = find_sandbox({}) if is_real else FAKE

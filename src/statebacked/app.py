@@ -154,6 +154,7 @@ def _application(
         catalogue=store,
         machines=pool,
         logs=logs,
+        migrator=pool,
         keyring=keyring,
         clock=SystemClock(),
         ids=RandomIds(),

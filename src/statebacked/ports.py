@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from statebacked.model.ids import (
     ActivationNumber,
+    CodeId,
     EnvelopeId,
     Epoch,
     InstanceId,
@@ -19,6 +20,7 @@ from statebacked.model.ids import (
     Instant,
     KeyId,
     MachineName,
+    MigrationId,
     OrgId,
     Seq,
     ServiceRun,
@@ -32,12 +34,14 @@ from statebacked.model.machine import (
     Key,
     Machine,
     Membership,
+    Migration,
     Org,
     Session,
     Upload,
     Version,
 )
 from statebacked.model.values import (
+    Arrival,
     Commit,
     DeadLetter,
     DueMessage,
@@ -48,6 +52,7 @@ from statebacked.model.values import (
     KeptAnswer,
     Now,
     Outcome,
+    PendingTimer,
     Transition,
     WorkerSignal,
 )
@@ -212,16 +217,22 @@ class Catalogue(Protocol):
     async def add_upload(self, upload: Upload, now: Instant) -> bool:
         """False when the org has UPLOADS_PENDING_MAX pending ones. Sweeps those created over an hour ago."""
 
-    async def find_upload(self, version: VersionId) -> Upload | None: ...
+    async def find_upload(self, id: CodeId) -> Upload | None: ...
 
-    async def put_bundle(self, version: VersionId, bundle: bytes) -> bool:
+    async def put_bundle(self, id: CodeId, bundle: bytes) -> bool:
         """Give a pending upload its (unzipped) bundle; the last one counts. False once finalized."""
 
-    async def drop_upload(self, version: VersionId) -> None:
+    async def drop_upload(self, id: CodeId) -> None:
         """Forget a pending upload and its bundle, if it is pending."""
 
     async def finalize(self, version: Version, bundle: bytes, *, make_current: bool) -> bool:
         """Turn the upload into a version, once; False when it was finalized before."""
+
+    async def finalize_migration(self, migration: Migration, bundle: bytes) -> bool:
+        """Turn the upload into a migration, once; False when it was finalized before."""
+
+    async def list_migrations(self, org: OrgId, machine: MachineName) -> list[Migration]:
+        """All of a machine's, in order of creation."""
 
     async def find_version(self, org: OrgId, machine: MachineName, version: VersionId) -> Version | None: ...
 
@@ -230,8 +241,8 @@ class Catalogue(Protocol):
     ) -> list[Version]:
         """In order of creation; `after` is the id of the last one seen."""
 
-    async def load_bundle(self, version: VersionId) -> bytes:
-        """The code of a finalized version. Raises KeyError when there is none."""
+    async def load_bundle(self, code: CodeId) -> bytes:
+        """The code of a finalized version or migration. Raises KeyError when there is none."""
 
     async def get_meta(self, name: str) -> bytes | None:
         """A small named value of the server itself (the master key's fingerprint)."""
@@ -286,6 +297,7 @@ class Code(NamedTuple):
     machine: MachineName
     version: VersionId
     xstate: str  # exact version, or "inlined-4" / "inlined-5"
+    migration: MigrationId | None = None  # then it is this migration to `version`, and no machine
 
 
 MachineLog = Callable[[Code, InstanceKey | None, OutputType, str], None]
@@ -417,3 +429,34 @@ class Egress(Protocol):
     def send(self, org: OrgId | None, request: HttpRequest) -> AbstractAsyncContextManager[HttpResponse]:
         """Send a request for an org (None: for the server itself); leaving the context ends what is under
         way. Entering it raises EgressFailed, EgressRefused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """From one version of a machine to another, by way of migrations."""
+
+    source: Code
+    migrations: tuple[Code, ...]
+    target: Code
+
+
+class MigrationFailed(Exception):
+    """A migration, or a version that it leaves or arrives in, does not take this state; `reason` is fit for
+    the machine's owner."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Migrator(Protocol):
+    """Migrations in sandboxed workers, one process per (org, migration)."""
+
+    async def migrate(
+        self, route: Route, key: InstanceKey, saved: Saved, timers: Sequence[PendingTimer]
+    ) -> Arrival:
+        """What a settled state becomes. Nothing is performed, nothing is changed. Raises MigrationFailed, and
+        Unavailable when no worker can be had now."""
+
+    async def validate_migration(self, bundle: bytes) -> Validated:
+        """Load a migration in a throw-away process. Raises InvalidMachine with the whole reason."""

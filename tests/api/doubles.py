@@ -21,6 +21,7 @@ from statebacked.model.errors import (
     StateBackedError,
 )
 from statebacked.model.ids import (
+    CodeId,
     EnvelopeId,
     InstanceId,
     InstanceKey,
@@ -41,6 +42,7 @@ from statebacked.model.machine import (
     Key,
     Machine,
     Membership,
+    Migration,
     Org,
     Role,
     Session,
@@ -114,9 +116,10 @@ class MemoryCatalogue:
         self.sessions: dict[bytes, Session] = {}
         self.keys: dict[KeyId, Key] = {}
         self.machines: dict[tuple[OrgId, MachineName], Machine] = {}
-        self.uploads: dict[VersionId, Upload] = {}
+        self.uploads: dict[CodeId, Upload] = {}
         self.versions: dict[VersionId, Version] = {}
-        self.bundles: dict[VersionId, bytes] = {}
+        self.migrations: list[Migration] = []
+        self.bundles: dict[CodeId, bytes] = {}
         self.meta: dict[str, bytes] = {}
         self.reads = 0
 
@@ -191,19 +194,19 @@ class MemoryCatalogue:
         self.uploads[upload.id] = upload
         return True
 
-    async def find_upload(self, version: VersionId) -> Upload | None:
-        return self.uploads.get(version)
+    async def find_upload(self, id: CodeId) -> Upload | None:
+        return self.uploads.get(id)
 
-    async def put_bundle(self, version: VersionId, bundle: bytes) -> bool:
-        upload = self.uploads[version]
+    async def put_bundle(self, id: CodeId, bundle: bytes) -> bool:
+        upload = self.uploads[id]
         if upload.state == "finalized":
             return False
-        self.uploads[version] = replace(upload, bundle=bundle)
+        self.uploads[id] = replace(upload, bundle=bundle)
         return True
 
-    async def drop_upload(self, version: VersionId) -> None:
-        if self.uploads[version].state == "pending":
-            del self.uploads[version]
+    async def drop_upload(self, id: CodeId) -> None:
+        if self.uploads[id].state == "pending":
+            del self.uploads[id]
 
     async def finalize(self, version: Version, bundle: bytes, *, make_current: bool) -> bool:
         upload = self.uploads[version.id]
@@ -216,6 +219,18 @@ class MemoryCatalogue:
             address = (version.org, version.machine)
             self.machines[address] = replace(self.machines[address], current=version)
         return True
+
+    async def finalize_migration(self, migration: Migration, bundle: bytes) -> bool:
+        upload = self.uploads[migration.id]
+        if upload.state == "finalized":
+            return False
+        self.uploads[migration.id] = replace(upload, state="finalized", bundle=None)
+        self.migrations.append(migration)
+        self.bundles[migration.id] = bundle
+        return True
+
+    async def list_migrations(self, org: OrgId, machine: MachineName) -> list[Migration]:
+        return [one for one in self.migrations if (one.org, one.machine) == (org, machine)]
 
     async def find_version(self, org: OrgId, machine: MachineName, version: VersionId) -> Version | None:
         found = self.versions.get(version)
@@ -231,8 +246,8 @@ class MemoryCatalogue:
         start = ids.index(VersionId(after)) + 1 if after else 0
         return versions[start : start + limit]
 
-    async def load_bundle(self, version: VersionId) -> bytes:
-        return self.bundles[version]
+    async def load_bundle(self, code: CodeId) -> bytes:
+        return self.bundles[code]
 
     async def get_meta(self, name: str) -> bytes | None:
         return self.meta.get(name)
@@ -252,6 +267,11 @@ class FakeMachines:
         if b"broken" in bundle:
             raise InvalidMachine("SyntaxError: Unexpected token at machine.js:1")
         return Validated(xstate_hint or "5.33.3")
+
+    async def validate_migration(self, bundle: bytes) -> Validated:
+        if b"broken" in bundle:
+            raise InvalidMachine("the module does not export a function upgradeState")
+        return Validated("5.33.3")
 
 
 @dataclass

@@ -21,7 +21,7 @@ from statebacked.logs.retention import Retention
 from statebacked.logs.watching import Watches
 from statebacked.model.ids import Instant, KeyId, MachineName, OrgId, UserId, VersionId
 from statebacked.model.machine import Machine, Org, Role, Version
-from statebacked.ports import InstanceStore, Machines
+from statebacked.ports import InstanceStore, Machines, Migrator
 from statebacked.store.memory import MemoryStore
 from tests.api import contract
 from tests.api.doubles import CountedBytes, CountedIds, FakeEngine, FakeMachines, HandClock, MemoryCatalogue
@@ -62,6 +62,7 @@ class ApiServer:
                 catalogue=self.catalogue,
                 machines=cast("Machines", self.machines),
                 logs=Logs(self.log_store, capture, retention, self.watches),
+                migrator=cast("Migrator", self.machines),
                 keyring=self.keyring,
                 clock=self.clock,
                 ids=self.ids,

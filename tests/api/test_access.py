@@ -23,6 +23,7 @@ BODIES: dict[str, Any] = {
     "createMachine": {"slug": "another"},
     "createInstance": {"slug": "another"},
     "sendEvent": {"event": "go"},
+    "createMigration": {"fromMachineVersionId": "ver_a", "toMachineVersionId": "ver_b"},
     "createKey": {"name": "another", "scopes": ["state.read"]},
     "createOrg": {"name": "another"},
     "setInstanceStatus": {"status": "paused"},

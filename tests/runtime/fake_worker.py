@@ -48,6 +48,7 @@ class Worker:
         self.plans: dict[int, str] = {}  # what performing does
         self.tokens = 0
         self.is_crowded = False
+        self.how: Header = {}  # the bundle
         self.closed: list[int] = []
 
     def run(self) -> None:
@@ -70,7 +71,7 @@ class Worker:
         send({"t": "ready", "protocol": 1, "xstate": f"{self.major}.99.0"})
 
     def on_load(self, header: Header, sections: list[bytes]) -> None:
-        how = json.loads(sections[0])
+        how = self.how = json.loads(sections[0])
         for line in how.get("lines", []):
             send({"t": "log", "stream": "stdout", "lines": [line]})
         match how.get("load", "ok"):
@@ -298,6 +299,60 @@ class Worker:
         contexts = [json.loads(context) for context in sections[1:-1:2]]
         assert len(contexts) == len(header["names"])
         send({"t": "readable", "n": header["n"], "ok": [one.get("ok", False) for one in contexts]})
+
+    # --- upgrading: the bundle says how its part goes
+
+    def on_leave(self, header: Header, sections: list[bytes]) -> None:
+        outline = {"pid": os.getpid(), "timers": json.loads(sections[1])}
+        self.part(header, "outlined", [dumps(outline)])
+
+    def on_migrate(self, header: Header, sections: list[bytes]) -> None:
+        outline = {**json.loads(sections[0]), "by": self.how.get("by")}
+        self.part(header, "outlined", [dumps(outline), sections[1]])
+
+    def on_arrive(self, header: Header, sections: list[bytes]) -> None:
+        keys = [key for key, _ in json.loads(sections[0])["timers"]]
+        step: Header = {"changed": True, "done": False, "ctx": True, "pub": False, "ev": False}
+        step |= {"effects": False, "timers": [["set", "fresh", 9]], "sends": 0, "starts": [], "stops": []}
+        step |= {"idx": [], **self.how.get("step", {})}
+        kept = [[key, f"new {key}"] for key in keys[:1]] + self.how.get("kept", [])
+        parts = [dumps("there"), b"[]", sections[0], sections[1], dumps({"type": "fresh"})]
+        self.part(header, "arrived", parts, step=step, kept=kept, gone=keys[1:])
+
+    def part(self, header: Header, kind: str, sections: list[bytes], **more: object) -> None:  # noqa: C901, PLR0912 - a table
+        match self.how.get("part"):
+            case "die":
+                os._exit(7)
+            case "die once" if not os.path.exists(self.how["mark"]):
+                open(self.how["mark"], "w").close()
+                os._exit(7)
+            case "hang":
+                hang()
+            case "mute":
+                return
+            case "stuck":
+                send({"t": "stuck", "n": header["n"], "message": "no way"})
+                return
+            case "readable":
+                send({"t": "readable", "n": header["n"], "ok": []})
+                return
+            case "too much":
+                sections = [*sections, b"{}"]
+            case "too little":
+                sections = sections[:-1]
+            case "no object":
+                sections = [b"[]", *sections[1:]]
+            case "large context":
+                sections = [sections[0], dumps("x" * 400_000)]
+            case "log":
+                line = f"part {header['n']}"
+                send({"t": "log", "a": -header["n"], "stream": "stdout", "lines": [line]})
+            case "outlined" | "arrived":
+                kind = self.how["part"]
+                more = {"step": {"changed": True}, "kept": [], "gone": []}
+            case _:
+                pass
+        send({"t": kind, "n": header["n"], **more}, sections)
 
 
 if __name__ == "__main__":

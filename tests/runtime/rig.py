@@ -14,6 +14,7 @@ import uvloop
 
 from statebacked.model.ids import (
     ActivationNumber,
+    CodeId,
     EnvelopeId,
     InstanceId,
     InstanceKey,
@@ -197,8 +198,8 @@ async def rig(
     known = {"v1": b"{}", "v2": b"{}"} if bundles is None else bundles
     logs: asyncio.Queue[Log] = asyncio.Queue()
 
-    async def load_bundle(version: VersionId) -> bytes:
-        return known[version]
+    async def load_bundle(code: CodeId) -> bytes:
+        return known[code]
 
     async def load_selectors(code: Code) -> list[tuple[str, str]]:
         return [("by-user", "$.user")]

@@ -1,5 +1,6 @@
 """Small values to write and read: commits of made-up instances, rows of a made-up catalogue."""
 
+from dataclasses import replace
 from typing import Protocol
 
 from statebacked.model.ids import (
@@ -11,6 +12,7 @@ from statebacked.model.ids import (
     Instant,
     KeyId,
     MachineName,
+    MigrationId,
     OrgId,
     RowKey,
     SendId,
@@ -20,7 +22,7 @@ from statebacked.model.ids import (
     VersionId,
 )
 from statebacked.model.limits import UPLOAD_EXPIRES_MS
-from statebacked.model.machine import Key, Machine, Org, Upload, Version
+from statebacked.model.machine import Key, Machine, Migration, Org, Upload, Version
 from statebacked.model.values import (
     Birth,
     Cause,
@@ -235,6 +237,31 @@ def version(id: str, machine: str = MACHINE, org: str = ORG) -> Version:
         index_selectors=(("by-owner", "$.owner"),),
         xstate="5.33.3",
         bundle_sha256=b"\x01" * 32,
+    )
+
+
+def migration(id: str, path: str = "ver_1>ver_2", machine: str = MACHINE, org: str = ORG) -> Migration:
+    """`path` names the two versions."""
+    from_version, to_version = path.split(">")
+    return Migration(
+        id=MigrationId(id),
+        org=OrgId(org),
+        machine=MachineName(machine),
+        from_version=VersionId(from_version),
+        to_version=VersionId(to_version),
+        created_at=Instant(500),
+        xstate="5.33.3",
+        bundle_sha256=b"\x02" * 32,
+    )
+
+
+def migration_upload(id: str, path: str = "ver_1>ver_2", machine: str = MACHINE, org: str = ORG) -> Upload:
+    from_version, to_version = path.split(">")
+    return replace(
+        upload(id, machine, org),
+        id=MigrationId(id),
+        xstate_hint=None,
+        migrates=(VersionId(from_version), VersionId(to_version)),
     )
 
 

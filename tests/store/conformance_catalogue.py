@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from statebacked.model.ids import Instant, KeyId, MachineName, OrgId, UserId, VersionId
+from statebacked.model.ids import Instant, KeyId, MachineName, MigrationId, OrgId, UserId, VersionId
 from statebacked.model.limits import UPLOAD_SWEPT_MS, UPLOADS_PENDING_MAX
 from statebacked.model.machine import Session
 from statebacked.ports import StoreFailed
@@ -17,6 +17,8 @@ from tests.store.builders import (
     birth,
     key,
     machine,
+    migration,
+    migration_upload,
     org,
     upload,
     version,
@@ -254,3 +256,59 @@ class MachineLaws:
         assert await store.find_upload(VersionId("ver_young")) is not None
         assert await store.find_upload(VersionId("ver_done")) is not None
         assert await store.load_bundle(VersionId("ver_done")) == b"code of ver_done"
+
+
+class MigrationLaws:
+    """Migrations: uploaded as versions are, listed in order, their code kept beside that of versions."""
+
+    async def test_a_migration_is_uploaded_and_finalized_once(self, store: BothPorts) -> None:
+        await with_machine(store)
+        reserved, made = migration_upload("mig_1"), migration("mig_1")
+        assert await store.add_upload(reserved, NOW) is True
+        assert await store.find_upload(made.id) == reserved
+        assert await store.put_bundle(made.id, b"upgrade") is True
+        assert await store.find_upload(made.id) == replace(reserved, bundle=b"upgrade")
+        with pytest.raises(KeyError):
+            await store.load_bundle(made.id)
+        answers = await asyncio.gather(*(store.finalize_migration(made, code) for code in (b"a", b"b")))
+        assert answers == [True, False]
+        assert await store.load_bundle(made.id) == b"a"
+        assert await store.find_upload(made.id) == replace(reserved, state="finalized")
+        assert await store.put_bundle(made.id, b"too late") is False
+        await store.drop_upload(made.id)
+        assert await store.list_migrations(ORG, MACHINE) == [made]
+
+    async def test_an_upload_becomes_only_what_it_was_reserved_for(self, store: BothPorts) -> None:
+        await with_machine(store)
+        await with_machine(store, "gate")
+        assert await store.add_upload(migration_upload("mig_1"), NOW)
+        assert await store.add_upload(upload("ver_1"), NOW)
+        for other in (
+            migration("mig_1", "ver_2>ver_1"),
+            migration("mig_1", machine="gate"),
+            migration("mig_1", org="org_2"),
+            migration("mig_2"),
+            migration("ver_1"),
+        ):
+            assert await store.finalize_migration(other, b"x") is False
+        assert await store.finalize(version("mig_1"), b"x", make_current=True) is False
+        assert await store.list_migrations(ORG, MACHINE) == []
+        assert await store.list_versions(ORG, MACHINE, after="", limit=10) == []
+
+    async def test_migrations_are_listed_in_order_of_creation(self, store: BothPorts) -> None:
+        await with_machine(store)
+        await with_machine(store, "gate")
+        for id, machine_name in (("mig_b", MACHINE), ("mig_c", "gate"), ("mig_a", MACHINE)):
+            assert await store.add_upload(migration_upload(id, machine=machine_name), NOW)
+            assert await store.finalize_migration(migration(id, machine=machine_name), b"x")
+        found = await store.list_migrations(ORG, MACHINE)
+        assert [one.id for one in found] == ["mig_b", "mig_a"]
+        assert await store.list_migrations(OrgId("org_9"), MACHINE) == []
+
+    async def test_pending_migrations_count_among_the_uploads_of_an_org(self, store: BothPorts) -> None:
+        await with_machine(store)
+        for number in range(UPLOADS_PENDING_MAX):
+            assert await store.add_upload(migration_upload(f"mig_{number:02}"), NOW) is True
+        assert await store.add_upload(upload("ver_more"), NOW) is False
+        await store.drop_upload(MigrationId("mig_00"))
+        assert await store.add_upload(upload("ver_more"), NOW) is True

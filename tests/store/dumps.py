@@ -29,7 +29,10 @@ _QUERIES = {
     "machines": "SELECT org, name, created_at, indexes, current_version FROM machines ORDER BY org, name",
     "versions": "SELECT id, org, machine, created_at, client_info, index_selectors, xstate, bundle_sha256 "
     "FROM versions ORDER BY row",
-    "uploads": "SELECT id, org, machine, expires_at, gzip, xstate_hint, state FROM uploads ORDER BY id",
+    "uploads": "SELECT id, org, machine, expires_at, gzip, xstate_hint, state, from_version, to_version "
+    "FROM uploads ORDER BY id",
+    "migrations": "SELECT id, org, machine, from_version, to_version, created_at, xstate, bundle_sha256 "
+    "FROM migrations ORDER BY row",
     "bundles": "SELECT version, code FROM bundles ORDER BY version",
     "meta": "SELECT name, value FROM meta ORDER BY name",
 }
@@ -131,8 +134,30 @@ def _catalogue(store: MemoryStore) -> Dump:
             for one in store.versions.values()
         ],
         "uploads": [
-            (one.id, one.org, one.machine, one.expires_at, one.gzip, one.xstate_hint, one.state)
+            (
+                one.id,
+                one.org,
+                one.machine,
+                one.expires_at,
+                one.gzip,
+                one.xstate_hint,
+                one.state,
+                *(one.migrates or (None, None)),
+            )
             for _, one in sorted(store.uploads.items())
+        ],
+        "migrations": [
+            (
+                one.id,
+                one.org,
+                one.machine,
+                one.from_version,
+                one.to_version,
+                one.created_at,
+                one.xstate,
+                one.bundle_sha256,
+            )
+            for one in store.migrations.values()
         ],
         "bundles": sorted([*pending, *store.bundles.items()]),
         "meta": sorted(store.meta.items()),

@@ -125,6 +125,19 @@ CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE migrations (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    org TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    from_version TEXT NOT NULL,
+    to_version TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    xstate TEXT NOT NULL,
+    bundle_sha256 BLOB NOT NULL,
+    FOREIGN KEY (org, machine) REFERENCES machines (org, name)
+);
+CREATE INDEX migrations_by_machine ON migrations (org, machine, row);
 CREATE TABLE orgs (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
@@ -187,7 +200,7 @@ CREATE TABLE uploads (
     expires_at INTEGER NOT NULL,
     gzip INTEGER NOT NULL,
     xstate_hint TEXT,
-    state TEXT NOT NULL CHECK (state IN ('pending', 'finalized')),
+    state TEXT NOT NULL CHECK (state IN ('pending', 'finalized')), from_version TEXT, to_version TEXT,
     FOREIGN KEY (org, machine) REFERENCES machines (org, name)
 ) WITHOUT ROWID;
 CREATE INDEX uploads_pending ON uploads (org, expires_at) WHERE state = 'pending';

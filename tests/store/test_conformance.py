@@ -3,7 +3,7 @@
 import pytest
 
 from tests.store.conformance import CauseLaws, CommitLaws, RaceLaws
-from tests.store.conformance_catalogue import MachineLaws, OrgLaws
+from tests.store.conformance_catalogue import MachineLaws, MigrationLaws, OrgLaws
 from tests.store.conformance_indexes import IndexLaws
 from tests.store.conformance_logs import ErasureLaws, LogLaws
 from tests.store.conformance_rows import ListLaws, TimerLaws
@@ -39,3 +39,6 @@ class TestOrg(OrgLaws): ...
 
 
 class TestMachine(MachineLaws): ...
+
+
+class TestMigration(MigrationLaws): ...

@@ -24,6 +24,7 @@ from statebacked.model.ids import (
     Instant,
     KeyId,
     MachineName,
+    MigrationId,
     OrgId,
     Seq,
     UserId,
@@ -49,6 +50,7 @@ Call = Callable[[BothPorts], Awaitable[object]]
 
 ORGS = [OrgId("org_1"), OrgId("org_2")]
 MACHINES = [MachineName("door"), MachineName("gate")]
+MIGRATIONS = [MigrationId(f"mig_{number}") for number in range(3)]
 VERSIONS = [VersionId(f"ver_{number}") for number in range(6)]
 INSTANCES = [InstanceId(f"ins_{number}") for number in range(8)]
 NAMES = [InstanceName(f"name_{number}") for number in range(5)]
@@ -286,6 +288,36 @@ class Operations:
         bundle, make_current = self._rng.randbytes(20), self._rng.random() < 0.5
         return [lambda store: store.finalize(version, bundle, make_current=make_current)]
 
+    def _draw_add_migration_upload(self) -> list[Call]:
+        now = Instant(1_000_000 + 600_000 * self._rng.randint(0, 20))
+        id, path, machine = self._migration(), self._path(), self._machine()
+        upload = builders.migration_upload(id, path, machine, self._rng.choice(ORGS))
+        return [lambda store: store.add_upload(upload, now)]
+
+    def _draw_put_migration(self) -> list[Call]:
+        id, bundle = self._migration(), self._rng.randbytes(20)
+        return [lambda store: store.put_bundle(id, bundle)]
+
+    def _draw_find_migration_upload(self) -> list[Call]:
+        id = self._migration()
+        return [lambda store: store.find_upload(id)]
+
+    def _draw_drop_migration(self) -> list[Call]:
+        id = self._migration()
+        return [lambda store: store.drop_upload(id)]
+
+    def _draw_finalize_migration(self) -> list[Call]:
+        id, path, machine = self._migration(), self._path(), self._machine()
+        made, bundle = builders.migration(id, path, machine, self._rng.choice(ORGS)), self._rng.randbytes(20)
+        return [lambda store: store.finalize_migration(made, bundle)]
+
+    def _draw_list_migrations(self) -> list[Call]:
+        org, machine, id = self._rng.choice(ORGS), self._machine(), self._migration()
+        return [
+            lambda store: store.list_migrations(org, machine),
+            lambda store: store.load_bundle(id),
+        ]
+
     def _draw_find_version(self) -> list[Call]:
         org, machine, version = self._rng.choice(ORGS), self._machine(), self._version()
         return [lambda store: store.find_version(org, machine, version)]
@@ -305,6 +337,12 @@ class Operations:
     def _draw_put_meta(self) -> list[Call]:
         name, value = self._rng.choice("ab"), self._rng.randbytes(5)
         return [lambda store: store.put_meta(name, value)]
+
+    def _migration(self) -> MigrationId:
+        return self._rng.choice(MIGRATIONS)
+
+    def _path(self) -> str:
+        return self._rng.choice(["ver_0>ver_1", "ver_1>ver_0"])
 
     def _version(self) -> VersionId:
         return self._rng.choice(VERSIONS)
@@ -335,7 +373,7 @@ def is_success(answer: object) -> bool:
 
 
 FINDS = {"load", "find_transition", "find_org", "find_session", "find_key", "find_machine", "find_upload"}
-FINDS |= {"find_version", "get_meta"}
+FINDS |= {"find_version", "find_migration_upload", "get_meta"}
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -25,6 +25,7 @@ from statebacked.api.lifecycle import LifecycleRoutes
 from statebacked.api.log_streams import LogStreams, StreamParts
 from statebacked.api.logs import LogRoutes
 from statebacked.api.machines import MachineRoutes
+from statebacked.api.migrations import MigrationRoutes
 from statebacked.api.orgs import OrgRoutes
 from statebacked.api.paths import HotPaths, Scope, prefix_of, raw_path_of, split_path
 from statebacked.api.repeats import Repeats
@@ -54,7 +55,7 @@ from statebacked.auth.secrets import Keyring, RandomBytes
 from statebacked.logs.reading import Logs
 from statebacked.model.errors import MethodNotAllowed, NotFound, StateBackedError
 from statebacked.model.limits import LOG_STREAM_HEARTBEAT_MS, RT_TOKEN_GRACE_S
-from statebacked.ports import Catalogue, Clock, Ids, InstanceStore, Machines
+from statebacked.ports import Catalogue, Clock, Ids, InstanceStore, Machines, Migrator
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class ApiParts:
     catalogue: Catalogue
     machines: Machines
     logs: Logs
+    migrator: Migrator
     keyring: Keyring
     clock: Clock
     ids: Ids
@@ -150,6 +152,14 @@ def _handlers(
         ids=ids,
         public_url=parts.settings.public_url,
     )
+    migrations = MigrationRoutes(
+        catalogue,
+        parts.migrator,
+        signatures,
+        clock=clock,
+        ids=ids,
+        public_url=parts.settings.public_url,
+    )
     return Handlers(
         org={
             **MachineRoutes(catalogue, clock).handlers(),
@@ -158,6 +168,7 @@ def _handlers(
             **DeadLetterRoutes(parts.engine, parts.store).handlers(),
             **IndexRoutes(parts.engine, parts.store, catalogue).handlers(),
             **versions.handlers(),
+            **migrations.handlers(),
             **keys.handlers(),
             **LogRoutes(parts.logs, streams, clock).handlers(),
         },

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from statebacked.api.bodies import Deadlines, check_length, read_body
+from statebacked.api.bodies import Deadlines, check_length, feed_body, read_body
 from statebacked.api.cursors import Cursors
 from statebacked.api.paths import decode_segment
 from statebacked.api.replies import Reply
@@ -49,6 +49,13 @@ class Call:
         """The whole body. Raises TooLarge, InvalidBody."""
         check_length(self.headers, limit_bytes)
         return await read_body(self.request.receive, limit_bytes, self.deadlines)
+
+    async def large_body(self, limit_bytes: int) -> bytes:
+        """The whole body, for which the client has as long as for an upload. Raises TooLarge, InvalidBody."""
+        check_length(self.headers, limit_bytes)
+        chunks: list[bytes] = []
+        await feed_body(self.request.receive, limit_bytes, self.deadlines, chunks.append)
+        return b"".join(chunks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

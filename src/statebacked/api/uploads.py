@@ -5,26 +5,40 @@ Source of the form: @statebacked/client 0.1.37, `uploadCode`: the given fields, 
 """
 
 import asyncio
+import re
 import zlib
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from statebacked.api.bodies import check_length, feed_body
-from statebacked.api.calls import Call, OpenHandler
+from statebacked.api.calls import Call, OpenHandler, OrgCall
 from statebacked.api.replies import Reply
-from statebacked.api.signatures import Signatures, unknown_signature, version_of
-from statebacked.model.errors import AlreadyFinalized, BundleTooLarge, InvalidBody, TooLarge
+from statebacked.api.signatures import Signatures, unknown_signature, upload_of
+from statebacked.model.errors import (
+    AlreadyFinalized,
+    BadRequest,
+    BundleTooLarge,
+    InvalidBody,
+    RateLimited,
+    TooLarge,
+)
+from statebacked.model.ids import CodeId, Instant, VersionId
 from statebacked.model.limits import (
     BUNDLE_BYTES_MAX,
     BUNDLE_GZIPPED_BYTES_MAX,
+    UPLOAD_EXPIRES_MS,
     UPLOAD_FIELD_BYTES_MAX,
     UPLOAD_PARTS_MAX,
+    UPLOADS_PENDING_MAX,
 )
+from statebacked.model.machine import Machine, Upload
 from statebacked.ports import Catalogue, Clock
 
+_HOST: Final = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
 _OVERHEAD_BYTES: Final = UPLOAD_PARTS_MAX * (UPLOAD_FIELD_BYTES_MAX + 8_192)
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
@@ -43,7 +57,7 @@ class UploadRoutes:
 
     async def upload(self, call: Call) -> Reply:
         signed = call.segment("signed")
-        upload = await self._catalogue.find_upload(version_of(signed))
+        upload = await self._catalogue.find_upload(upload_of(signed))
         if upload is None:
             raise unknown_signature()
         self._signatures.check(signed, upload, "upload", self._clock.now().wall)
@@ -58,6 +72,81 @@ class UploadRoutes:
         if not await self._catalogue.put_bundle(upload.id, bundle):
             raise already_finalized()
         return Reply(204)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """What the uploader needs for the other two steps."""
+
+    signed: str
+    url: str
+
+
+class Uploads:
+    """The first and the last of the three steps, as far as they are the same for versions and migrations."""
+
+    def __init__(
+        self, catalogue: Catalogue, signatures: Signatures, clock: Clock, public_url: str | None
+    ) -> None:
+        self._catalogue = catalogue
+        self._signatures = signatures
+        self._clock = clock
+        self._public_url = public_url.rstrip("/") if public_url else None
+
+    async def reserve(
+        self,
+        call: OrgCall,
+        machine: Machine,
+        id: CodeId,
+        *,
+        xstate_hint: str | None = None,
+        migrates: tuple[VersionId, VersionId] | None = None,
+    ) -> Reserved:
+        """A pending upload. Raises RateLimited when the org has its fill of them."""
+        now = self._clock.now().wall
+        upload = Upload(
+            id=id,
+            org=machine.org,
+            machine=machine.name,
+            expires_at=Instant(now + UPLOAD_EXPIRES_MS),
+            gzip="gzip" in call.query(),
+            xstate_hint=xstate_hint,
+            bundle=None,
+            state="pending",
+            migrates=migrates,
+        )
+        base_url = self._base_url(call)
+        if not await self._catalogue.add_upload(upload, now):
+            raise RateLimited(
+                f"the org has {UPLOADS_PENDING_MAX} unfinished uploads: finalize some, or wait an hour"
+            )
+        return Reserved(
+            signed=self._signatures.sign(upload, "finalize"),
+            url=f"{base_url}/uploads/{self._signatures.sign(upload, 'upload')}",
+        )
+
+    async def find(self, call: OrgCall, kind: Literal["version", "migration"]) -> Upload:
+        """The upload of that kind that the path names, if it is the caller's own. Raises NotFound and
+        AlreadyFinalized."""
+        signed, machine = call.segment("signed"), call.machine()
+        upload = await self._catalogue.find_upload(upload_of(signed))
+        if upload is None or upload.org != call.principal.org or upload.machine != machine:
+            raise unknown_signature()
+        if (upload.migrates is not None) != (kind == "migration"):
+            raise unknown_signature()
+        self._signatures.check(signed, upload, "finalize", self._clock.now().wall)
+        if upload.state == "finalized":
+            raise already_finalized()
+        return upload
+
+    def _base_url(self, call: OrgCall) -> str:
+        """Where the caller reaches this server: upload URLs are absolute."""
+        if self._public_url is not None:
+            return self._public_url
+        host = call.headers.get(b"host", b"")
+        if not _HOST.fullmatch(host):
+            raise BadRequest("send a Host header, or start the server with --public-url")
+        return f"{call.request.scope['scheme']}://{host.decode()}"
 
 
 class UploadForm:
@@ -185,4 +274,4 @@ def _bundle_too_large() -> BundleTooLarge:
 
 
 def already_finalized() -> AlreadyFinalized:
-    return AlreadyFinalized("the version is finalized and its code never changes: create another version")
+    return AlreadyFinalized("the upload is finalized and its code never changes: create another one")

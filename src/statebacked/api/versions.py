@@ -8,29 +8,20 @@ from typing import Final
 from statebacked.api.calls import OrgCall, OrgHandler
 from statebacked.api.machines import find_machine
 from statebacked.api.replies import Reply, json_reply
-from statebacked.api.signatures import Signatures, unknown_signature, version_of
-from statebacked.api.uploads import already_finalized
+from statebacked.api.signatures import Signatures
+from statebacked.api.uploads import Uploads, already_finalized
 from statebacked.api.wire import CreateVersion, FinalizeVersion, parse_body, version_info
 from statebacked.core.indexes import is_selector
-from statebacked.model.errors import (
-    BadRequest,
-    InvalidMachine,
-    InvalidParameter,
-    InvalidState,
-    RateLimited,
-)
-from statebacked.model.ids import Instant, VersionId
+from statebacked.model.errors import InvalidMachine, InvalidParameter, InvalidState
+from statebacked.model.ids import VersionId
 from statebacked.model.limits import (
     INDEX_SELECTOR_CHARACTERS_MAX,
     JSON_BODY_BYTES_MAX,
     PRINTABLE_NAME_CHARACTERS_MAX,
-    UPLOAD_EXPIRES_MS,
-    UPLOADS_PENDING_MAX,
 )
 from statebacked.model.machine import Machine, Upload, Version
 from statebacked.ports import Catalogue, Clock, Ids, Machines, Validated
 
-_HOST: Final = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
 _XSTATE_VERSION: Final = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
 
 
@@ -49,10 +40,9 @@ class VersionRoutes:
     ) -> None:
         self._catalogue = catalogue
         self._machines = machines
-        self._signatures = signatures
+        self._uploads = Uploads(catalogue, signatures, clock, public_url)
         self._clock = clock
         self._ids = ids
-        self._public_url = public_url.rstrip("/") if public_url else None
 
     def handlers(self) -> Mapping[str, OrgHandler]:
         """By operation."""
@@ -68,27 +58,10 @@ class VersionRoutes:
         if hint is not None and not _XSTATE_VERSION.fullmatch(hint):
             raise InvalidParameter("xstate is an exact version such as 5.33.0", "xstate")
         machine = await find_machine(self._catalogue, call.principal.org, call.machine())
-        now = self._clock.now().wall
-        upload = Upload(
-            id=VersionId(self._ids.new("ver")),
-            org=machine.org,
-            machine=machine.name,
-            expires_at=Instant(now + UPLOAD_EXPIRES_MS),
-            gzip="gzip" in call.query(),
-            xstate_hint=hint,
-            bundle=None,
-            state="pending",
-        )
-        if not await self._catalogue.add_upload(upload, now):
-            raise RateLimited(
-                f"the org has {UPLOADS_PENDING_MAX} unfinished uploads: finalize some, or wait an hour"
-            )
+        id = VersionId(self._ids.new("ver"))
+        reserved = await self._uploads.reserve(call, machine, id, xstate_hint=hint)
         return json_reply(
-            {
-                "machineVersionId": self._signatures.sign(upload, "finalize"),
-                "codeUploadUrl": f"{self._base_url(call)}/uploads/{self._signatures.sign(upload, 'upload')}",
-                "codeUploadFields": {},
-            }
+            {"machineVersionId": reserved.signed, "codeUploadUrl": reserved.url, "codeUploadFields": {}}
         )
 
     async def finalize(self, call: OrgCall) -> Reply:
@@ -97,14 +70,14 @@ class VersionRoutes:
         if len(wanted.client_info or "") > PRINTABLE_NAME_CHARACTERS_MAX:
             message = f"clientInfo is at most {PRINTABLE_NAME_CHARACTERS_MAX} characters"
             raise InvalidParameter(message, "clientInfo")
-        upload = await self._upload_of(call)
+        upload = await self._uploads.find(call, "version")
         machine = await find_machine(self._catalogue, upload.org, upload.machine)
         selectors = _selectors(wanted, machine)
         if upload.bundle is None:
             raise InvalidState("no code was uploaded yet: post it to codeUploadUrl first")
         validated = await self._validate(upload, upload.bundle)
         version = Version(
-            id=upload.id,
+            id=VersionId(upload.id),
             org=upload.org,
             machine=upload.machine,
             created_at=self._clock.now().wall,
@@ -133,26 +106,6 @@ class VersionRoutes:
         )
         items = [version_info(version) for version in versions[: page.limit]]
         return json_reply({"versions": items, **page.cursor(len(versions), lambda n: versions[n].id)})
-
-    async def _upload_of(self, call: OrgCall) -> Upload:
-        """The upload that the path names, if it is the caller's own. Raises NotFound and AlreadyFinalized."""
-        signed, machine = call.segment("signed"), call.machine()
-        upload = await self._catalogue.find_upload(version_of(signed))
-        if upload is None or upload.org != call.principal.org or upload.machine != machine:
-            raise unknown_signature()
-        self._signatures.check(signed, upload, "finalize", self._clock.now().wall)
-        if upload.state == "finalized":
-            raise already_finalized()
-        return upload
-
-    def _base_url(self, call: OrgCall) -> str:
-        """Where the caller reaches this server: upload URLs are absolute."""
-        if self._public_url is not None:
-            return self._public_url
-        host = call.headers.get(b"host", b"")
-        if not _HOST.fullmatch(host):
-            raise BadRequest("send a Host header, or start the server with --public-url")
-        return f"{call.request.scope['scheme']}://{host.decode()}"
 
 
 def _selectors(wanted: FinalizeVersion, machine: Machine) -> tuple[tuple[str, str], ...]:

@@ -50,6 +50,11 @@ class CreateVersion(msgspec.Struct):
     xstate: str | None = None
 
 
+class CreateMigration(msgspec.Struct, rename="camel"):
+    from_machine_version_id: str
+    to_machine_version_id: str
+
+
 class FinalizeVersion(msgspec.Struct, rename="camel"):
     client_info: str | None = None
     make_current: bool = False
@@ -81,6 +86,7 @@ _decoders: Final[dict[type, msgspec.json.Decoder[Any]]] = {  # Any: one decoder 
         DeleteInstance,
         CreateMachine,
         CreateVersion,
+        CreateMigration,
         FinalizeVersion,
         CreateKey,
         CreateOrg,

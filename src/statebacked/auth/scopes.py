@@ -105,6 +105,8 @@ ROUTES: Final = (
     Row("listVersions", "GET", "/machines/{machine}/v", "machine-versions.read"),
     Row("createVersion", "POST", "/machines/{machine}/v", "machine-versions.write"),
     Row("finalizeVersion", "PUT", "/machines/{machine}/v/{signed}", "machine-versions.write"),
+    Row("createMigration", "POST", "/machines/{machine}/migrations", "machine-versions.write"),
+    Row("finalizeMigration", "PUT", "/machines/{machine}/migrations/{signed}", "machine-versions.write"),
     Row("uploadCode", "POST", "/uploads/{signed}", "none"),
     Row("queryIndex", "GET", "/machines/{machine}/indexes/{index}/query", "indexes.read"),
     Row("createInstance", "POST", "/machines/{machine}", "instances.write"),

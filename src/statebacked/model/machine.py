@@ -1,9 +1,18 @@
-"""The catalogue's nouns: orgs, keys, sessions, machines, versions and uploads."""
+"""The catalogue's nouns: orgs, keys, sessions, machines, versions, migrations and uploads."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from statebacked.model.ids import Instant, KeyId, MachineName, OrgId, UserId, VersionId
+from statebacked.model.ids import (
+    CodeId,
+    Instant,
+    KeyId,
+    MachineName,
+    MigrationId,
+    OrgId,
+    UserId,
+    VersionId,
+)
 
 Role = Literal["admin", "write", "read"]
 
@@ -64,6 +73,21 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """How instances of one version of a machine become instances of another: immutable code. `xstate` is the
+    version of the library that its worker links."""
+
+    id: MigrationId
+    org: OrgId
+    machine: MachineName
+    from_version: VersionId
+    to_version: VersionId
+    created_at: Instant
+    xstate: str
+    bundle_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     org: OrgId
     name: MachineName
@@ -74,12 +98,14 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A version that is being uploaded: reserved, then given its bundle once, then finalized once.
+    """A version or a migration that is being uploaded: reserved, then given its bundle once, then finalized
+    once.
 
-    `xstate_hint` is the exact version that the client says its file resolves, or None.
+    `xstate_hint` is the exact version that the client says its file resolves, or None. `migrates`: from which
+    version to which, for a migration.
     """
 
-    id: VersionId
+    id: CodeId
     org: OrgId
     machine: MachineName
     expires_at: Instant
@@ -87,6 +113,7 @@ class Upload:
     xstate_hint: str | None
     bundle: bytes | None
     state: Literal["pending", "finalized"]
+    migrates: tuple[VersionId, VersionId] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

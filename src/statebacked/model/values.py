@@ -491,6 +491,26 @@ class KeptAnswer(Struct, frozen=True, kw_only=True, gc=False):
     answer: bytes | None
 
 
+# --- an upgrade: a state of one version, migrated into another ------------------------------------
+
+
+class Moved(NamedTuple):
+    """A pending timer that goes on with its due time, as a delay of the new version under this send id."""
+
+    key: RowKey
+    send_id: SendId
+    event: Json
+
+
+class Arrival(Struct, frozen=True, gc=False):
+    """The state in the new version. `step` starts, sends and performs nothing; its `timers` are delays of the
+    new states that no pending timer stands for. `removed`: pending timers of states that are gone."""
+
+    step: Step
+    moved: tuple[Moved, ...] = ()
+    removed: tuple[RowKey, ...] = ()
+
+
 # --- what comes from a worker --------------------------------------------------------------------
 
 

@@ -13,20 +13,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import structlog
 
 from statebacked.model.errors import InvalidMachine, Unavailable
-from statebacked.model.ids import ActivationNumber, InstanceId, InstanceKey, InstanceName, VersionId
-from statebacked.model.values import Json, WorkerSignal
-from statebacked.ports import Attached, Code, MachineLog, Saved, Validated, WorkerGone
+from statebacked.model.ids import ActivationNumber, CodeId, InstanceId, InstanceKey, InstanceName
+from statebacked.model.values import Arrival, Json, PendingTimer, WorkerSignal
+from statebacked.ports import Attached, Code, MachineLog, MigrationFailed, Route, Saved, Validated, WorkerGone
 from statebacked.runtime.attached import Activation
 from statebacked.runtime.crew import Crew
 from statebacked.runtime.process import Sandbox, empty_folder
 from statebacked.runtime.protocol import Loaded, Unloadable
-from statebacked.runtime.reading import SavedRead
-from statebacked.runtime.validate import major_of, read_import_map, validate, without_paths
+from statebacked.runtime.reading import Errand
+from statebacked.runtime.upgrading import Ask, upgrade
+from statebacked.runtime.validate import TryLoad, major_of, read_import_map, validate, without_paths
 from statebacked.runtime.watchdog import PoolPolicy, Watchdog
 from statebacked.runtime.worker import Read, Worker
 
@@ -41,7 +42,8 @@ _BOOT_ATTEMPTS: Final = 2
 _TOLD_OF_DEATH_MAX: Final = 100  # instances; the machine's own line tells of all
 _NO_ACTIVATION: Final = ActivationNumber(0)
 
-LoadBundle = Callable[[VersionId], Awaitable[bytes]]
+T = TypeVar("T")
+LoadBundle = Callable[[CodeId], Awaitable[bytes]]
 LoadSelectors = Callable[[Code], Awaitable[Sequence[tuple[str, str]]]]
 
 
@@ -149,28 +151,70 @@ class Pool:
     async def _read(self, code: Code, begin: Callable[[Worker], Read]) -> Sequence[bool]:
         if self._is_closed:
             raise WorkerGone("is no longer started: the server stops")
-        crew = self._crew(code)
-        read = SavedRead(begin)
-        crew.admit(read)
-        with suppress(WorkerGone):
-            return await read.answer
-        if not read.is_refused:
-            read = SavedRead(begin)
-            crew.try_alone(read)
-        return await read.answer
+        errand = await self._run(code, lambda: Errand(begin))
+        allowed = await errand.answer
+        if allowed is None:
+            raise WorkerGone("lacks the state that it was given")
+        return allowed
 
     async def validate(self, bundle: bytes, xstate_hint: str | None) -> Validated:
         if self._is_closed:
             raise Unavailable("the server stops")
 
+        return await validate(xstate_hint, self._sandbox.majors(), self._try_loading(bundle))
+
+    def _try_loading(self, bundle: bytes, *, migration: bool = False) -> TryLoad:
         async def try_load(major: int) -> tuple[Loaded | Unloadable, str]:
             worker = await self._ready(major)
             try:
-                return await self._load(worker, None, bundle, ()), worker.xstate
+                answer = await self._load(worker, None, bundle, (), migration=migration)
+                return answer, worker.xstate
             finally:
                 worker.retire()
 
-        return await validate(xstate_hint, self._sandbox.majors(), try_load)
+        return try_load
+
+    # --- ports.Migrator
+
+    async def migrate(
+        self, route: Route, key: InstanceKey, saved: Saved, timers: Sequence[PendingTimer]
+    ) -> Arrival:
+        async def run(code: Code, ask: Ask) -> object:
+            errand: Errand[object] = await self._run(code, lambda: Errand(ask))
+            try:
+                return await errand.answer
+            except WorkerGone as gone:
+                if errand.refusal == "unavailable":
+                    raise Unavailable(gone.reason) from gone
+                subject = "the migration" if code.migration else f"version {code.version}"
+                raise MigrationFailed(f"{subject} {gone.reason}") from gone
+
+        if self._is_closed:
+            raise Unavailable("the server stops")
+        return await upgrade(route, key, saved, timers, run, self._read_expires_ms)
+
+    async def validate_migration(self, bundle: bytes) -> Validated:
+        if self._is_closed:
+            raise Unavailable("the server stops")
+        majors = sorted(self._sandbox.majors(), reverse=True)  # most import no xstate: the newest will do
+        return await validate(None, majors, self._try_loading(bundle, migration=True))
+
+    async def _run(self, code: Code, errand: "Callable[[], Errand[T]]") -> "Errand[T]":
+        """An errand that is over: a worker that dies under it may have died of another's, so it is tried
+        once more, alone."""
+        crew = self._crew(code)
+        first = errand()
+        crew.admit(first)
+        with suppress(WorkerGone, MigrationFailed):
+            await first.answer
+            return first
+        if first.refusal is not None or isinstance(first.answer.exception(), MigrationFailed):
+            return first
+        second = errand()
+        crew.try_alone(second)
+        with suppress(WorkerGone, MigrationFailed):
+            await second.answer
+        return second
 
     @property
     def _read_expires_ms(self) -> int:
@@ -192,13 +236,13 @@ class Pool:
 
     async def _open(self, code: Code) -> Worker:
         """A worker that has loaded this code. See Crew for what it raises."""
-        bundle = await self._load_bundle(code.version)
-        selectors = await self._load_selectors(code)
+        bundle = await self._load_bundle(code.migration or code.version)
+        selectors = () if code.migration else await self._load_selectors(code)
         major = major_of(code.xstate)
         self._wanted.add(major)
         worker = await self._ready(major)
         try:
-            answer = await self._load(worker, code, bundle, selectors)
+            answer = await self._load(worker, code, bundle, selectors, migration=bool(code.migration))
         except asyncio.CancelledError:
             worker.retire()
             raise
@@ -208,11 +252,17 @@ class Pool:
         return worker
 
     async def _load(
-        self, worker: Worker, code: Code | None, bundle: bytes, selectors: Sequence[tuple[str, str]]
+        self,
+        worker: Worker,
+        code: Code | None,
+        bundle: bytes,
+        selectors: Sequence[tuple[str, str]],
+        *,
+        migration: bool,
     ) -> Loaded | Unloadable:
         try:
             async with asyncio.timeout(self._policy.load_ms / 1000):
-                answer = await worker.load(code, bundle, selectors)
+                answer = await worker.load(code, bundle, selectors, migration=migration)
         except TimeoutError:
             reason = f"did not finish loading in {self._policy.load_ms / 1000:g} seconds"
             worker.kill(reason)

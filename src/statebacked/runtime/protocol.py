@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from statebacked.model import limits
-from statebacked.model.ids import ActivationNumber, InstanceName, Seq, ServiceRun
+from statebacked.model.ids import ActivationNumber, InstanceName, RowKey, SendId, Seq, ServiceRun
 from statebacked.model.values import (
     ChildDone,
     Delete,
@@ -162,6 +162,30 @@ class Readable(_FromWorker, tag="readable"):
     ok: list[bool]
 
 
+class Outlined(_FromWorker, tag="outlined"):
+    """A part of an upgrade: the outline, and after a migration the context."""
+
+    n: int
+    raw: list[_Count] = []
+
+
+class ArrivedFrame(_FromWorker, tag="arrived"):
+    """The last part of an upgrade: the state in the new version, and what becomes of timers."""
+
+    n: int
+    step: StepHead
+    kept: list[tuple[str, str]]
+    gone: list[str]
+    raw: list[_Count] = []
+
+
+class Stuck(_FromWorker, tag="stuck"):
+    """A part of an upgrade failed."""
+
+    n: int
+    message: str
+
+
 class Log(_FromWorker, tag="log"):
     stream: Literal["stdout", "stderr"]
     lines: list[str]
@@ -170,9 +194,11 @@ class Log(_FromWorker, tag="log"):
 
 
 _Life = Ready | Loaded | Unloadable | Pong | Log
-FromWorker = _Life | StepFrame | RefusedFrame | Lacks | PerformedFrame | Inside | Readable
+_Part = Outlined | ArrivedFrame | Stuck
+FromWorker = _Life | StepFrame | RefusedFrame | Lacks | PerformedFrame | Inside | Readable | _Part
 Frame = tuple[FromWorker, list[bytes]]
-_WITH_SECTIONS: Final = frozenset({StepFrame, PerformedFrame, Inside})
+_WITH_SECTIONS: Final = frozenset({StepFrame, PerformedFrame, Inside, Outlined, ArrivedFrame})
+_LARGE: Final = frozenset({StepFrame, ArrivedFrame})
 
 _decode_header = msgspec.json.Decoder(FromWorker).decode
 _two_lengths = struct.Struct(">II")
@@ -223,7 +249,7 @@ def _parse(data: bytes, start: int, stop: int) -> Frame:
         header = _decode_header(data[start + 8 : at])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"a frame that cannot be read: {error}") from error
-    if length > limits.FRAME_BYTES_MAX and type(header) is not StepFrame:
+    if length > limits.FRAME_BYTES_MAX and type(header) not in _LARGE:
         raise ProtocolError(f"a frame of {length} bytes")
     sections: list[bytes] = []
     if type(header) in _WITH_SECTIONS:
@@ -260,6 +286,7 @@ class _Boot(_FromHost, tag="boot"):
 
 class _Load(_FromHost, tag="load"):
     selectors: Sequence[tuple[str, str]] = ()
+    migration: bool = False
     raw: list[int] = []
 
 
@@ -335,6 +362,21 @@ class _ReadEach(_FromHost, tag="read-each"):
     raw: list[int] = []
 
 
+class _Leave(_FromHost, tag="leave"):
+    n: int
+    raw: list[int] = []
+
+
+class _Migrate(_FromHost, tag="migrate"):
+    n: int
+    raw: list[int] = []
+
+
+class _Arrive(_FromHost, tag="arrive"):
+    n: int
+    raw: list[int] = []
+
+
 _encode = msgspec.json.Encoder().encode
 _pack = _two_lengths.pack
 
@@ -367,8 +409,10 @@ def boot(*, authorize_ms: int) -> list[bytes]:
     )
 
 
-def load(bundle: bytes, selectors: Sequence[tuple[str, str]] = ()) -> list[bytes]:
-    return _framed(_Load(selectors=selectors, raw=[len(bundle)]), [bundle], len(bundle))
+def load(bundle: bytes, selectors: Sequence[tuple[str, str]] = (), *, migration: bool = False) -> list[bytes]:
+    """`migration`: the bundle is one, and no machine."""
+    header = _Load(selectors=selectors, migration=migration, raw=[len(bundle)])
+    return _framed(header, [bundle], len(bundle))
 
 
 def ping(number: int) -> list[bytes]:
@@ -458,3 +502,24 @@ def read_each(n: int, states: Sequence[tuple[InstanceName, Saved]], auth: Json) 
     sections.append(auth)
     raw = [len(section) for section in sections]
     return _framed(_ReadEach(n=n, names=[name for name, _ in states], raw=raw), sections, sum(raw))
+
+
+def leave(n: int, snapshot: Json, timers: Sequence[tuple[RowKey, SendId]]) -> list[bytes]:
+    """Tell a state, with its pending timers, as an outline."""
+    sections = [snapshot, _encode(timers)]
+    return _part(_Leave(n), sections)
+
+
+def migrate(n: int, outline: Json, context: Json) -> list[bytes]:
+    """Map an outline and a context."""
+    return _part(_Migrate(n), [outline, context])
+
+
+def arrive(n: int, outline: Json, context: Json) -> list[bytes]:
+    """Make a state of an outline."""
+    return _part(_Arrive(n), [outline, context])
+
+
+def _part(header: _Leave | _Migrate | _Arrive, sections: list[bytes]) -> list[bytes]:
+    header.raw = [len(section) for section in sections]
+    return _framed(header, sections, sum(header.raw))

@@ -1,21 +1,25 @@
-"""allowRead on saved states, in whichever worker it is let into."""
+"""What is asked of a worker about saved states, in whichever worker it is let into: allowRead, and the parts
+of an upgrade."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from statebacked.ports import WorkerGone
-from statebacked.runtime.worker import Read, Worker
+from statebacked.runtime.worker import Worker
+
+T = TypeVar("T")
 
 
-class SavedRead:
-    """An Entrant. `begin` asks the worker that was found, or raises WorkerGone. `answer` is what it is told,
-    or WorkerGone; `is_refused`: because no worker can be had."""
+class Errand(Generic[T]):
+    """An Entrant. `ask` asks the worker that was found, or raises WorkerGone. `answer` is what it is told, or
+    WorkerGone; `refusal` says why no worker can be had."""
 
-    def __init__(self, begin: Callable[[Worker], Read]) -> None:
-        self.answer: asyncio.Future[Sequence[bool]] = asyncio.get_running_loop().create_future()
-        self.is_refused = False
+    def __init__(self, ask: "Callable[[Worker], asyncio.Future[T]]") -> None:
+        self.answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.refusal: str | None = None
         self.on_rest: Callable[[], None] | None = None
-        self._begin = begin
+        self._ask = ask
         self._has_entered = False
 
     @property
@@ -25,27 +29,24 @@ class SavedRead:
     def enter(self, worker: Worker) -> None:
         self._has_entered = True
         try:
-            read = self._begin(worker)
+            asked = self._ask(worker)
         except WorkerGone as busy:
             self.turned_away("unavailable", busy.reason)
         else:
-            read.add_done_callback(self._heard)
+            asked.add_done_callback(self._heard)
 
     def turned_away(self, code: str, message: str) -> None:
-        self.is_refused = True
+        self.refusal = code
         if not self.answer.done():
             self.answer.set_exception(WorkerGone(message))
 
-    def _heard(self, read: asyncio.Future[list[bool] | None]) -> None:
-        assert isinstance(read, Read)
-        if not self.answer.done():
-            error = read.exception()
-            ok = None if error else read.result()
-            if ok is None:
-                self.answer.set_exception(error or WorkerGone("lacks the state that it was given"))
-            else:
-                self.answer.set_result(ok)
-        elif not read.cancelled():
-            read.exception()  # nobody wants it any more
+    def _heard(self, asked: "asyncio.Future[T]") -> None:
+        if self.answer.done():
+            if not asked.cancelled():
+                asked.exception()  # nobody wants it any more
+        elif (error := asked.exception()) is not None:
+            self.answer.set_exception(error)
+        else:
+            self.answer.set_result(asked.result())
         if self.on_rest is not None:
             self.on_rest()

@@ -5,7 +5,7 @@ that its place asks for, at most 128 deep; counts and index names must be what t
 ProtocolError; the worker is killed for it.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import accumulate
 from typing import Final, cast
 
@@ -14,6 +14,7 @@ import msgspec
 from statebacked.model import limits
 from statebacked.model.errors import InvalidName
 from statebacked.model.ids import (
+    RowKey,
     SendId,
     Seq,
     ServiceId,
@@ -26,9 +27,11 @@ from statebacked.model.ids import (
 from statebacked.model.values import (
     TO_PARENT,
     Address,
+    Arrival,
     CancelTimer,
     Internal,
     Json,
+    Moved,
     Outgoing,
     SendTo,
     Sent,
@@ -39,8 +42,10 @@ from statebacked.model.values import (
     Unlink,
 )
 from statebacked.runtime.protocol import (
+    ArrivedFrame,
     CancelHead,
     Inside,
+    Outlined,
     PerformedFrame,
     ProtocolError,
     SendHead,
@@ -248,6 +253,65 @@ def _check_indexes(idx: list[tuple[str, list[str]]], indexes: Collection[str]) -
             raise ProtocolError(f"an index value of more than {limits.INDEX_VALUE_BYTES_MAX} bytes")
     if sum(len(values) for _, values in idx) > limits.INSTANCE_INDEX_VALUES_MAX:
         raise ProtocolError(f"more than {limits.INSTANCE_INDEX_VALUES_MAX} index values")
+
+
+# --- upgrades ------------------------------------------------------------------------------------
+
+
+# What is made of the answer to a part of an upgrade. Raises ProtocolError.
+ParsePart = Callable[[Outlined | ArrivedFrame, list[bytes], Collection[str]], object]
+
+
+def outline(frame: Outlined | ArrivedFrame, sections: list[bytes], indexes: Collection[str]) -> tuple[Json]:
+    """A state as an outline."""
+    if not isinstance(frame, Outlined) or len(sections) != 1:
+        raise ProtocolError("a part of an upgrade that is answered as another")
+    return (_check_object(Json(sections[0])),)
+
+
+def outline_and_context(
+    frame: Outlined | ArrivedFrame, sections: list[bytes], indexes: Collection[str]
+) -> tuple[Json, Json]:
+    """What a migration made of both."""
+    if not isinstance(frame, Outlined) or len(sections) != 2:
+        raise ProtocolError("a part of an upgrade that is answered as another")
+    return _check_object(Json(sections[0])), _check_context(Json(sections[1]))
+
+
+def arrival_among(pending: Collection[RowKey]) -> ParsePart:
+    """For the state in the new version; `pending` are the timers that the upgrade was told of."""
+
+    def arrival(frame: Outlined | ArrivedFrame, sections: list[bytes], indexes: Collection[str]) -> Arrival:
+        if not isinstance(frame, ArrivedFrame):
+            raise ProtocolError("a part of an upgrade that is answered as another")
+        return _arrival_of(frame, sections, indexes, pending)
+
+    return arrival
+
+
+def _arrival_of(
+    frame: ArrivedFrame, sections: list[bytes], indexes: Collection[str], pending: Collection[RowKey]
+) -> Arrival:
+    head = frame.step
+    does = head.ev or head.effects or head.sends or head.starts or head.stops or head.out or head.fin
+    if does or not head.changed or not head.ctx or head.idx is None:
+        raise ProtocolError("an upgrade that does more than change the state")
+    rest = iter(cast("list[Json]", sections))
+    try:
+        step = _step(head, rest, indexes)
+    except StopIteration:
+        raise ProtocolError("an upgrade with too few sections") from None
+    if next(rest, None) is not None:
+        raise ProtocolError("an upgrade with too many sections")
+    told = [key for key, _ in frame.kept] + frame.gone
+    if len(told) != len({*told}) or not {*told} <= {*pending}:
+        raise ProtocolError("an upgrade that speaks of a timer that is not there")
+    moved = [Moved(RowKey(key), SendId(send_id), _delay_event(send_id)) for key, send_id in frame.kept]
+    return Arrival(step, tuple(moved), tuple([RowKey(key) for key in frame.gone]))
+
+
+def _delay_event(send_id: str) -> Json:
+    return Json(msgspec.json.encode({"type": send_id}))
 
 
 # --- events that machine code sent ---------------------------------------------------------------

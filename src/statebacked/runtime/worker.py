@@ -10,7 +10,7 @@ policy: who may enter, when it is killed and what becomes of those in it is deci
 import asyncio
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -19,9 +19,10 @@ import structlog
 from statebacked.model import limits
 from statebacked.model.ids import ActivationNumber, InstanceKey, InstanceName, Seq
 from statebacked.model.values import Json
-from statebacked.ports import Code, MachineLog, Saved, WorkerGone
+from statebacked.ports import Code, MachineLog, MigrationFailed, Saved, WorkerGone
 from statebacked.runtime import protocol
 from statebacked.runtime.process import Process, Sandbox, start_process
+from statebacked.runtime.receipt import ParsePart
 
 logger = structlog.get_logger(__name__)
 
@@ -58,6 +59,16 @@ class Read(asyncio.Future[list[bool] | None]):
         self.expires_at = expires_at
 
 
+class Part(asyncio.Future[object]):
+    """A part of an upgrade under way. The result is what `parse` makes of the answer."""
+
+    def __init__(self, name: InstanceName, parse: ParsePart, expires_at: float) -> None:
+        super().__init__()
+        self.names = [name]
+        self.parse = parse
+        self.expires_at = expires_at
+
+
 class Hooks(Protocol):
     """Who started the worker."""
 
@@ -79,7 +90,7 @@ class Worker:
         self.indexes: frozenset[str] = frozenset()
         self.guests: dict[int, Guest] = {}  # by activation
         self.live: dict[Guest, None] = {}  # the guests that would lose something with it
-        self.reads: dict[int, Read] = {}
+        self.reads: dict[int, Read | Part] = {}
         self.is_alone = False  # for one activation, or for trials: new work goes elsewhere
         self.is_retired = False  # ended by us without a fault
         self.was_killed_by_others = False  # which says nothing of what it did
@@ -143,7 +154,12 @@ class Worker:
             self._process.kill(self._reason)
 
     async def load(
-        self, code: Code | None, bundle: bytes, selectors: Sequence[tuple[str, str]]
+        self,
+        code: Code | None,
+        bundle: bytes,
+        selectors: Sequence[tuple[str, str]],
+        *,
+        migration: bool = False,
     ) -> protocol.Loaded | protocol.Unloadable:
         """Dedicate a ready worker to this code (None: only to see whether it loads). Raises WorkerGone."""
         if self.is_over:
@@ -153,7 +169,7 @@ class Worker:
         self.code = code
         self.indexes = frozenset(index for index, _ in selectors)
         self._hooks.worker_woke()
-        self.write(protocol.load(bundle, selectors))
+        self.write(protocol.load(bundle, selectors, migration=migration))
         answer = await self._expect()
         if isinstance(answer, protocol.Unloadable):
             return answer
@@ -261,7 +277,8 @@ class Worker:
         Raises WorkerGone when too many are asked already.
         """
         activation, name = address
-        n, read = self._begin_read([name], len(auths), expires_ms)
+        read = Read([name], len(auths), self.expiry(expires_ms))
+        n = self._begin_read(read)
         if isinstance(state, Saved):
             self.write(protocol.read((n, activation, name), state.seq, auths, state))
         else:
@@ -270,19 +287,30 @@ class Worker:
 
     def read_each(self, states: Sequence[tuple[InstanceName, Saved]], auth: Json, expires_ms: int) -> Read:
         """Ask allowRead about states of several instances, for one caller. Raises WorkerGone as `read`."""
-        n, read = self._begin_read([name for name, _ in states], len(states), expires_ms)
+        read = Read([name for name, _ in states], len(states), self.expiry(expires_ms))
+        n = self._begin_read(read)
         self.write(protocol.read_each(n, states, auth))
         return read
 
-    def _begin_read(self, names: Sequence[InstanceName], count: int, expires_ms: int) -> tuple[int, Read]:
+    def ask(self, part: Part, write: Callable[[int], list[bytes]]) -> Part:
+        """Send a part of an upgrade, as the frame that `write` makes of its number. Raises as `read`."""
+        n = self._begin_read(part)
+        self.write(write(n))
+        return part
+
+    def expiry(self, expires_ms: int) -> float:
+        """The time of the loop after which what is asked now is given up."""
+        return self._loop.time() + expires_ms / 1000
+
+    def _begin_read(self, read: Read | Part) -> int:
         if len(self.reads) >= READS_MAX:
             raise WorkerGone("has too many reads under way")
         if not self.reads:
             self._hooks.worker_woke()
         n = self._reads_begun + 1
-        self._reads_begun += len(names)  # a log frame names each instance by a number of its own
-        read = self.reads[n] = Read(names, count, self._loop.time() + expires_ms / 1000)
-        return n, read
+        self._reads_begun += len(read.names)  # a log frame names each instance by a number of its own
+        self.reads[n] = read
+        return n
 
     def expire_reads(self, now: float) -> None:
         """Give up on reads that nobody answers (they stand in order of time)."""
@@ -391,6 +419,8 @@ class Worker:
                 guest.lacked(frame)
             case protocol.Readable(n, ok):
                 self._read_answered(n, ok)
+            case protocol.Outlined() | protocol.ArrivedFrame() | protocol.Stuck():
+                self._part_answered(frame, sections)
             case protocol.Log():
                 self._logged(frame)
             case protocol.Ready() | protocol.Loaded() | protocol.Unloadable():
@@ -407,11 +437,29 @@ class Worker:
         read = self.reads.pop(n, None)
         if read is None or read.done():
             return
-        if ok is not None and len(ok) != read.count:
+        if not isinstance(read, Read) or (ok is not None and len(ok) != read.count):
             read.set_exception(WorkerGone("broke the protocol"))
             raise protocol.ProtocolError("a read with too many or too few answers")
         self.heard()
         read.set_result(ok)
+
+    def _part_answered(
+        self, frame: protocol.Outlined | protocol.ArrivedFrame | protocol.Stuck, sections: list[bytes]
+    ) -> None:
+        part = self.reads.pop(frame.n, None)
+        if part is None or part.done():
+            return
+        try:
+            if not isinstance(part, Part):
+                raise protocol.ProtocolError("a read that is answered as an upgrade")
+            if isinstance(frame, protocol.Stuck):
+                part.set_exception(MigrationFailed(frame.message))
+            else:
+                part.set_result(part.parse(frame, sections, self.indexes))
+                self.heard()
+        except protocol.ProtocolError:
+            part.set_exception(WorkerGone("broke the protocol"))
+            raise
 
     def _logged(self, frame: protocol.Log) -> None:
         if self.code is None:
@@ -423,8 +471,8 @@ class Worker:
             self._on_log(self.code, key, "stderr", f"({frame.dropped} more lines were dropped)")
 
     def _speaker(self, code: Code, a: int) -> InstanceKey | None:
-        """The instance that a log frame is about: that of an activation, or of a read (by its number, below
-        zero). None: the module, or an instance that has left."""
+        """The instance that a log frame is about: that of an activation, or of a read or a part of an
+        upgrade (by its number, below zero). None: the module, or an instance that has left."""
         if a < 0:
             name = self._reading(-a)
             return None if name is None else InstanceKey(code.org, code.machine, name)

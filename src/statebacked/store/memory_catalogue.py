@@ -2,9 +2,28 @@
 
 from dataclasses import dataclass, replace
 
-from statebacked.model.ids import Instant, KeyId, MachineName, OrgId, UserId, VersionId
+from statebacked.model.ids import (
+    CodeId,
+    Instant,
+    KeyId,
+    MachineName,
+    MigrationId,
+    OrgId,
+    UserId,
+    VersionId,
+)
 from statebacked.model.limits import UPLOAD_EXPIRES_MS, UPLOAD_SWEPT_MS, UPLOADS_PENDING_MAX
-from statebacked.model.machine import Key, Machine, Membership, Org, Role, Session, Upload, Version
+from statebacked.model.machine import (
+    Key,
+    Machine,
+    Membership,
+    Migration,
+    Org,
+    Role,
+    Session,
+    Upload,
+    Version,
+)
 from statebacked.ports import StoreFailed
 
 
@@ -26,9 +45,10 @@ class MemoryCatalogue:
         self.sessions: dict[bytes, Session] = {}
         self.keys: dict[KeyId, Key] = {}
         self.machines: dict[tuple[OrgId, MachineName], MachineRow] = {}
-        self.uploads: dict[VersionId, Upload] = {}
+        self.uploads: dict[CodeId, Upload] = {}
         self.versions: dict[VersionId, Version] = {}  # in the order of creation
-        self.bundles: dict[VersionId, bytes] = {}
+        self.migrations: dict[MigrationId, Migration] = {}  # in the order of creation
+        self.bundles: dict[CodeId, bytes] = {}
         self.meta: dict[str, bytes] = {}
 
     # --- orgs, sessions, keys ------------------------------------------------------------------------
@@ -112,34 +132,49 @@ class MemoryCatalogue:
         self.uploads = kept
         return is_taken
 
-    async def find_upload(self, version: VersionId) -> Upload | None:
-        return self.uploads.get(version)
+    async def find_upload(self, id: CodeId) -> Upload | None:
+        return self.uploads.get(id)
 
-    async def put_bundle(self, version: VersionId, bundle: bytes) -> bool:
-        upload = self.uploads.get(version)
+    async def put_bundle(self, id: CodeId, bundle: bytes) -> bool:
+        upload = self.uploads.get(id)
         if upload is None or upload.state == "finalized":
             return False
-        self.uploads[version] = replace(upload, bundle=bundle)
+        self.uploads[id] = replace(upload, bundle=bundle)
         return True
 
-    async def drop_upload(self, version: VersionId) -> None:
-        upload = self.uploads.get(version)
+    async def drop_upload(self, id: CodeId) -> None:
+        upload = self.uploads.get(id)
         if upload is not None and upload.state == "pending":
-            del self.uploads[version]
+            del self.uploads[id]
 
     async def finalize(self, version: Version, bundle: bytes, *, make_current: bool) -> bool:
-        upload = self.uploads.get(version.id)
-        if upload is None or upload.state == "finalized":
+        if not self._finalize(version, bundle):
             return False
-        if (upload.org, upload.machine) != (version.org, version.machine):
-            return False
-        self.uploads[version.id] = replace(upload, bundle=None, state="finalized")
         self.versions[version.id] = version
-        self.bundles[version.id] = bundle
         if make_current:
             row = self.machines[version.org, version.machine]
             self.machines[version.org, version.machine] = MachineRow(row.machine, version.id)
         return True
+
+    async def finalize_migration(self, migration: Migration, bundle: bytes) -> bool:
+        if not self._finalize(migration, bundle):
+            return False
+        self.migrations[migration.id] = migration
+        return True
+
+    def _finalize(self, made: Version | Migration, bundle: bytes) -> bool:
+        upload = self.uploads.get(made.id)
+        if upload is None or upload.state == "finalized":
+            return False
+        migrates = (made.from_version, made.to_version) if isinstance(made, Migration) else None
+        if (upload.org, upload.machine, upload.migrates) != (made.org, made.machine, migrates):
+            return False
+        self.uploads[made.id] = replace(upload, bundle=None, state="finalized")
+        self.bundles[made.id] = bundle
+        return True
+
+    async def list_migrations(self, org: OrgId, machine: MachineName) -> list[Migration]:
+        return [one for one in self.migrations.values() if (one.org, one.machine) == (org, machine)]
 
     async def find_version(self, org: OrgId, machine: MachineName, version: VersionId) -> Version | None:
         found = self.versions.get(version)
@@ -155,8 +190,8 @@ class MemoryCatalogue:
         found = [self.versions[id] for id in later]
         return [one for one in found if (one.org, one.machine) == (org, machine)][:limit]
 
-    async def load_bundle(self, version: VersionId) -> bytes:
-        return self.bundles[version]
+    async def load_bundle(self, code: CodeId) -> bytes:
+        return self.bundles[code]
 
     # --- the server itself ---------------------------------------------------------------------------
 

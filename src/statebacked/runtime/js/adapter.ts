@@ -2,6 +2,7 @@
 // only what the host has confirmed to be durable. Everything above this file is the same for both.
 
 import type { Address, Outgoing, Target } from "./instances.ts";
+import type { Outline } from "./outline.ts";
 
 /** `to` is left out when the timer is the machine's own. */
 export type TimerOperation =
@@ -65,9 +66,26 @@ export interface Instance {
   hasServices(): boolean;
 }
 
+/** A state into which an instance was migrated; nothing of it was started. */
+export interface Arrived {
+  readonly value: unknown;
+  readonly tags: readonly string[];
+  readonly done: boolean;
+  readonly snapshot: unknown;
+  /** Of the timers that the outline names: those that go on, under this send id, and those that do not. */
+  readonly kept: readonly (readonly [key: string, sendId: string])[];
+  readonly gone: readonly string[];
+  /** Delays of the new states that are to be set. */
+  readonly fresh: readonly (readonly [sendId: string, delayMs: number])[];
+}
+
 export interface Adapter {
   readonly major: 4 | 5;
   /** Does this default export belong to this major? Its reason when it is no usable machine. */
   check(machine: unknown): string | null;
   instantiate(machine: unknown, name: string, outlet: Outlet): Instance;
+  /** A stored state as an outline. `timers` are the pending ones, by row key and send id. */
+  outline(machine: unknown, snapshot: unknown, timers: readonly (readonly [string, string])[]): Outline;
+  /** The state of this machine that an outline tells. Throws an Error for the machine's owner. */
+  arrive(machine: unknown, outline: Outline, context: unknown): Arrived;
 }

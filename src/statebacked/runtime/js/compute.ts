@@ -335,7 +335,8 @@ function eventOf(payload: string, item: Item): { type: string } {
   return event;
 }
 
-function publicOf(context: unknown): unknown {
+/** What readers may see of a context. */
+export function publicOf(context: unknown): unknown {
   return typeof context === "object" && context !== null
     ? (context as { public?: unknown }).public
     : undefined;

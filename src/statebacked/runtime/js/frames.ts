@@ -65,16 +65,28 @@ export interface ReadEach {
   readonly names: readonly string[];
 }
 
+/** A part of an upgrade: tell a state as an outline, map an outline, make one a state. */
+export interface Upgrade {
+  readonly t: "leave" | "migrate" | "arrive";
+  readonly n: number;
+}
+
 export type HostHeader =
   | ({ readonly t: "boot"; readonly protocol: number } & Limits)
-  | { readonly t: "load"; readonly selectors?: readonly (readonly [index: string, path: string])[] }
+  | {
+    readonly t: "load";
+    readonly selectors?: readonly (readonly [index: string, path: string])[];
+    /** The bundle is a migration. */
+    readonly migration?: boolean;
+  }
   | { readonly t: "ping"; readonly n: number }
   | Compute
   | { readonly t: "perform"; readonly a: number; readonly seq: number }
   | { readonly t: "stop"; readonly a: number; readonly services: readonly Run[] }
   | { readonly t: "close"; readonly a: number }
   | Read
-  | ReadEach;
+  | ReadEach
+  | Upgrade;
 
 export type TimerHeader = ["set", sendId: string, delayMs: number, to?: Target] | ["cancel", sendId: string];
 
@@ -121,7 +133,16 @@ export type WorkerHeader =
     readonly service: Run;
     readonly ends: boolean;
   }
-  | { readonly t: "readable"; readonly n: number; readonly ok: readonly boolean[] };
+  | { readonly t: "readable"; readonly n: number; readonly ok: readonly boolean[] }
+  | { readonly t: "outlined"; readonly n: number }
+  | {
+    readonly t: "arrived";
+    readonly n: number;
+    readonly step: StepHeader;
+    readonly kept: readonly (readonly [key: string, sendId: string])[];
+    readonly gone: readonly string[];
+  }
+  | { readonly t: "stuck"; readonly n: number; readonly message: string };
 
 export type Refusal =
   | "rejected-by-machine-authorizer"

@@ -67,7 +67,8 @@ export function selectAll(selectors: readonly Selector[], context: unknown, limi
 export function isSame(one: Indexed, other: Indexed | null): boolean {
   return other !== null && one.length === other.length && one.every(([index, values], n) => {
     const [otherIndex, others] = other[n]!;
-    return index === otherIndex && values.length === others.length && values.every((value, m) => value === others[m]);
+    return index === otherIndex && values.length === others.length &&
+      values.every((value, m) => value === others[m]);
   });
 }
 

@@ -14,18 +14,26 @@ import {
   PROTOCOL,
   type Read,
   type ReadEach,
+  type Upgrade,
   type WorkerHeader,
 } from "./frames.ts";
 import type { SpawnEphemeral } from "./instances.ts";
 import { eventText, hasType, messageOf } from "./json.ts";
 import type { Stream } from "./log.ts";
+import { type Upgrades, upgradesOf } from "./migrate.ts";
 import { explain, type Exports, type Program, programOf } from "./program.ts";
 import { type Frame, utf8Length } from "./protocol.ts";
+import { type Parts, upgrade } from "./upgrade.ts";
 
 const { parse } = JSON;
 const LIVE_BYTES_MAX = 64_000_000;
 
-/** Whose code runs: an instance's own, that of one run of a service of it, or (no activation) what a read asks. */
+type Load = Extract<HostHeader, { readonly t: "load" }>;
+
+/**
+ * Whose code runs: an instance's own, that of one run of a service of it, or (no activation) what a read or a part of an
+ * upgrade asks.
+ */
 export interface Owner {
   readonly activation: Activation | null;
   readonly service: Run | null;
@@ -80,6 +88,7 @@ export class Worker implements Services {
   #limits: Limits | null = null;
   #adapter: Adapter | null = null;
   #program: Program | null = null;
+  #upgrades: Upgrades | null = null;
   #tokens = 0;
 
   constructor(host: Host, library: Library) {
@@ -119,8 +128,13 @@ export class Worker implements Services {
       case "close":
         this.#close(header.a);
         break;
+      case "leave":
+      case "migrate":
+      case "arrive":
+        this.#upgrade(header, frame.sections);
+        break;
       case "load":
-        this.#load(frame.sections[0]!, header.selectors ?? []).catch((thrown) => this.fatal(thrown));
+        this.#load(frame.sections[0]!, header).catch((thrown) => this.fatal(thrown));
         break;
       case "boot":
         this.#boot(header);
@@ -139,9 +153,14 @@ export class Worker implements Services {
     this.#post({ t: "ready", protocol: PROTOCOL, xstate: this.#library.version });
   }
 
-  async #load(bundle: string, selectors: readonly (readonly [string, string])[]): Promise<void> {
+  async #load(bundle: string, { selectors = [], migration = false }: Load): Promise<void> {
     try {
       const exports = await this.#host.importBundle(bundle);
+      if (migration) {
+        this.#upgrades = upgradesOf(exports);
+        this.#post({ t: "loaded", major: this.#adapter!.major, inlined: false });
+        return;
+      }
       const { made } = this.#library;
       this.#program = programOf(exports, selectors, this.#adapter!, (machine) => made(machine));
       this.#post({ t: "loaded", major: this.#program.major, inlined: this.#program.inlined });
@@ -313,6 +332,20 @@ export class Worker implements Services {
     return [tooLarge, eventText(tooLarge)];
   }
 
+  // --- upgrading
+
+  #upgrade(header: Upgrade, sections: readonly string[]): void {
+    const parts: Parts = {
+      adapter: this.#adapter!,
+      limits: this.limits,
+      program: this.#program,
+      upgrades: this.#upgrades,
+      post: (answer, texts, bytesMax) => this.#host.post(answer, texts, bytesMax),
+    };
+    const owner: Owner = { activation: null, service: null, read: header.n };
+    this.#host.within(owner, () => upgrade(parts, header, sections));
+  }
+
   // --- reading
 
   #read(header: Read, payloads: readonly string[]): void {
@@ -324,8 +357,7 @@ export class Worker implements Services {
       return;
     }
     const owner: Owner = { activation: texts === null ? null : activation!, service: null, read: n };
-    const tell = (reason: string): void =>
-      this.#host.log(speakerOf(owner), "stderr", `allowRead ${reason}`);
+    const tell = (reason: string): void => this.#host.log(speakerOf(owner), "stderr", `allowRead ${reason}`);
     const verdicts: (boolean | Promise<boolean>)[] = [];
     try {
       const { value, context } = texts === null

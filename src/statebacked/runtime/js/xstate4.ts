@@ -10,6 +10,7 @@ import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
 import { type Linked, NO_CHILDREN, restored, type Stored } from "./family.ts";
 import { type Address, computing } from "./instances.ts";
 import { copyPlain } from "./plain.ts";
+import { arrive4, outline4 } from "./xstate4_outline.ts";
 import { report } from "./xstate4_report.ts";
 import { OVER, Services } from "./xstate4_services.ts";
 import {
@@ -22,7 +23,15 @@ import {
   type Machine,
   type State,
 } from "./xstate4_shape.ts";
-import { type Effect, outputOf, Recording, senderIn, snapshotOf, tagsOf } from "./xstate4_step.ts";
+import {
+  type Effect,
+  outputOf,
+  Recording,
+  restorable,
+  senderIn,
+  snapshotOf,
+  tagsOf,
+} from "./xstate4_step.ts";
 
 /** Where an announced event came from, kept with the event until it comes back. */
 interface Origin {
@@ -74,26 +83,10 @@ class Instance4 implements Instance {
   }
 
   restore(snapshot: unknown, context: unknown): void {
-    const { value, historyValue, activities, tags } = snapshot as State;
     this.#step = null;
     this.#linked = restored(snapshot as { instances?: Stored });
-    const state = this.machine.resolveState({
-      value,
-      historyValue,
-      activities,
-      tags,
-      context: context ?? undefined,
-      _event: envelope({ type: "xstate.init" }),
-      _sessionid: null,
-      history: undefined,
-      children: {},
-      configuration: [],
-      transitions: [],
-      events: [],
-      actions: [],
-      meta: {},
-    });
-    state.value = value; // resolved in the order of the machine; in the order that it had, regions act as they would have
+    const state = this.machine.resolveState(restorable(snapshot, context));
+    state.value = (snapshot as State).value; // resolved in the order of the machine; in the order that it had, regions act as they would have
     this.#adopt(state);
   }
 
@@ -344,4 +337,6 @@ export const xstate4: Adapter = {
   major: 4,
   check,
   instantiate: (machine, _name, outlet) => new Instance4(machine as Machine, outlet),
+  outline: (machine, snapshot, timers) => outline4(machine as Machine, snapshot, timers),
+  arrive: (machine, outline, context) => arrive4(machine as Machine, outline, context),
 };

@@ -43,6 +43,9 @@ export interface StateNode {
   parent?: unknown;
   doneData?: unknown;
   order: number;
+  path: string[];
+  states: Record<string, StateNode>;
+  after: { eventType: string; delay: unknown }[];
   tags: string[];
   transitions: unknown[];
   initialStateValue: unknown;
@@ -53,7 +56,7 @@ export interface Machine extends StateNode {
   __xstatenode: true;
   context: unknown;
   config: { predictableActionArguments?: boolean };
-  options: Partial<Record<"actions" | "services" | "activities", Record<string, unknown>>>;
+  options: Partial<Record<"actions" | "services" | "activities" | "delays", Record<string, unknown>>>;
   idMap: Record<string, StateNode>;
   initialState: State;
   _init(): void;
@@ -61,7 +64,14 @@ export interface Machine extends StateNode {
   transition(state: State, event: Envelope, context: undefined, recorder: Recorder | undefined): State;
   getTransitionData(state: State, event: Envelope): { transitions: Transition[] } | undefined;
   resolve(value: unknown): unknown;
+  historyValue(value: unknown): History | undefined;
   resolveState(config: unknown): State;
+}
+
+/** What the compound states below one had active last. */
+export interface History {
+  current: unknown;
+  states?: Record<string, History | undefined>;
 }
 
 export interface Transition {

@@ -262,7 +262,7 @@ const sendIdOf = (
 const DELAY_MS_MAX = 1e14;
 
 /** What `setTimeout` makes of a delay, without its limit of 31 bits. */
-const wholeMs = (delay: number): number =>
+export const wholeMs = (delay: number): number =>
   Number.isFinite(delay) ? Math.min(Math.max(Math.trunc(delay), 0), DELAY_MS_MAX) : 0;
 
 const nameOf = ({ type, src }: Activity): string => {
@@ -293,6 +293,27 @@ export const snapshotOf = (state: State, linked: Linked): unknown => ({
   tags: tagsOf(state),
   done: state.done,
 });
+
+/** A stored state as `resolveState` takes it: with what only a state that was computed has. */
+export const restorable = (snapshot: unknown, context: unknown): unknown => {
+  const { value, historyValue, activities, tags } = snapshot as State;
+  return {
+    value,
+    historyValue,
+    activities,
+    tags,
+    context: context ?? undefined,
+    _event: envelope({ type: "xstate.init" }),
+    _sessionid: null,
+    history: undefined,
+    children: {},
+    configuration: [],
+    transitions: [],
+    events: [],
+    actions: [],
+    meta: {},
+  };
+};
 
 const activeOf = ({ activities }: State): string[] =>
   Object.keys(activities).filter((id) => activities[id]).sort();

@@ -7,6 +7,7 @@ import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
 import { type Family, type Linked, NO_CHILDREN, restored } from "./family.ts";
 import { computing, type SpawnEphemeral, type Spawner } from "./instances.ts";
 import { check, initialSnapshotOf, watch, type Watched, withContext } from "./xstate5_machine.ts";
+import { arrive5, outline5 } from "./xstate5_outline.ts";
 import { Recorder } from "./xstate5_recorder.ts";
 import { createReference, inertLogic, isReference, PARENT, References } from "./xstate5_reference.ts";
 import { attempt, clock, logger, tellDropped } from "./xstate5_outside.ts";
@@ -54,6 +55,8 @@ export function createAdapter(limits: { readonly microstepsMax: number }): Adapt
       if (found === undefined) watched.set(key, found = watch(key as Machine5, limits.microstepsMax));
       return new Instance5(found, name, outlet);
     },
+    outline: (machine, snapshot, timers) => outline5(machine as Machine5, snapshot, timers),
+    arrive: (machine, outline, context) => arrive5(machine as Machine5, outline, context),
   };
 }
 

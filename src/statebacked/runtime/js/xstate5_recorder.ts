@@ -315,7 +315,8 @@ function isBuiltIn(action: Recorded5, self: Actor5): boolean {
   return self._snapshot?.machine?.implementations.actions[action.type] !== action.exec;
 }
 
-function delayMs(delay: number): number {
+/** What the host takes for a delay. */
+export function delayMs(delay: number): number {
   if (!(delay > 0)) return 0; // also what is not a number
   return Math.min(Math.trunc(delay), DELAY_MS_MAX);
 }

@@ -22,7 +22,12 @@ export interface Snapshot5 {
 }
 
 export interface Node5 {
+  readonly id: string;
   readonly type: "atomic" | "compound" | "parallel" | "final" | "history";
+  readonly path: readonly string[];
+  readonly history: "shallow" | "deep" | false;
+  readonly initial: { readonly target: readonly Node5[] | undefined } | undefined;
+  readonly after: readonly { readonly eventType: string; readonly delay: unknown }[];
   readonly parent?: Node5;
   readonly tags: readonly string[];
   readonly states: Readonly<Record<string, Node5>>;
@@ -37,7 +42,11 @@ export interface Machine5 {
   readonly id: string;
   readonly config: { readonly context?: unknown };
   readonly options?: { readonly maxIterations?: number };
-  readonly implementations: { readonly actions: Readonly<Record<string, unknown>> };
+  readonly root: Node5;
+  readonly implementations: {
+    readonly actions: Readonly<Record<string, unknown>>;
+    readonly delays: Readonly<Record<string, unknown>>;
+  };
   transition(snapshot: Snapshot5, event: Event5, scope: Scope5): Snapshot5;
   getInitialSnapshot(scope: Scope5, input: unknown): Snapshot5;
   resolveState(state: { value: unknown; context: unknown }): Snapshot5;

@@ -4,9 +4,9 @@ import sqlite3
 
 import msgspec
 
-from statebacked.model.ids import Instant, KeyId, MachineName, OrgId, UserId, VersionId
+from statebacked.model.ids import CodeId, Instant, KeyId, MachineName, OrgId, UserId, VersionId
 from statebacked.model.limits import UPLOAD_EXPIRES_MS, UPLOAD_SWEPT_MS, UPLOADS_PENDING_MAX
-from statebacked.model.machine import Key, Machine, Membership, Org, Session, Upload, Version
+from statebacked.model.machine import Key, Machine, Membership, Migration, Org, Session, Upload, Version
 from statebacked.store.sqlite.queries import load_queries
 from statebacked.store.sqlite.readers import Readers, Row
 from statebacked.store.sqlite.writer import Writer
@@ -107,6 +107,7 @@ class SqliteCatalogue:
                 upload.gzip,
                 upload.xstate_hint,
                 upload.state,
+                *(upload.migrates or (None, None)),
                 UPLOADS_PENDING_MAX,
             )
             cursor.execute(self._sql["insert_upload"], row)
@@ -117,23 +118,24 @@ class SqliteCatalogue:
 
         return await self._writer.run(insert)
 
-    async def find_upload(self, version: VersionId) -> Upload | None:
-        row = await self._readers.one(self._sql["find_upload"], (version,))
+    async def find_upload(self, id: CodeId) -> Upload | None:
+        row = await self._readers.one(self._sql["find_upload"], (id,))
         return None if row is None else _upload(row)
 
-    async def put_bundle(self, version: VersionId, bundle: bytes) -> bool:
-        return await self._write("put_pending_bundle", (version, bundle)) == 1
+    async def put_bundle(self, id: CodeId, bundle: bytes) -> bool:
+        return await self._write("put_pending_bundle", (id, bundle)) == 1
 
-    async def drop_upload(self, version: VersionId) -> None:
+    async def drop_upload(self, id: CodeId) -> None:
         def drop(cursor: sqlite3.Cursor) -> None:
-            cursor.execute(self._sql["drop_pending_bundle"], (version,))
-            cursor.execute(self._sql["drop_pending_upload"], (version,))
+            cursor.execute(self._sql["drop_pending_bundle"], (id,))
+            cursor.execute(self._sql["drop_pending_upload"], (id,))
 
         await self._writer.run(drop)
 
     async def finalize(self, version: Version, bundle: bytes, *, make_current: bool) -> bool:
         def turn(cursor: sqlite3.Cursor) -> bool:
-            cursor.execute(self._sql["finalize_upload"], (version.id, version.org, version.machine))
+            upload = (version.id, version.org, version.machine, None, None)
+            cursor.execute(self._sql["finalize_upload"], upload)
             if cursor.rowcount == 0:
                 return False
             cursor.execute(self._sql["put_bundle"], (version.id, bundle))
@@ -145,6 +147,24 @@ class SqliteCatalogue:
 
         return await self._writer.run(turn)
 
+    async def finalize_migration(self, migration: Migration, bundle: bytes) -> bool:
+        def turn(cursor: sqlite3.Cursor) -> bool:
+            m = migration
+            upload = (m.id, m.org, m.machine, m.from_version, m.to_version)
+            cursor.execute(self._sql["finalize_upload"], upload)
+            if cursor.rowcount == 0:
+                return False
+            cursor.execute(self._sql["put_bundle"], (m.id, bundle))
+            cursor.execute(self._sql["insert_migration"], (*upload, m.created_at, m.xstate, m.bundle_sha256))
+            return True
+
+        return await self._writer.run(turn)
+
+    async def list_migrations(self, org: OrgId, machine: MachineName) -> list[Migration]:
+        return [
+            _migration(row) for row in await self._readers.all(self._sql["list_migrations"], (org, machine))
+        ]
+
     async def find_version(self, org: OrgId, machine: MachineName, version: VersionId) -> Version | None:
         row = await self._readers.one(self._sql["find_version"], (org, machine, version))
         return None if row is None else _version(row)
@@ -155,10 +175,10 @@ class SqliteCatalogue:
         rows = await self._readers.all(self._sql["list_versions"], (org, machine, after, limit))
         return [_version(row) for row in rows]
 
-    async def load_bundle(self, version: VersionId) -> bytes:
-        row = await self._readers.one(self._sql["load_bundle"], (version,))
+    async def load_bundle(self, code: CodeId) -> bytes:
+        row = await self._readers.one(self._sql["load_bundle"], (code,))
         if row is None:
-            raise KeyError(version)
+            raise KeyError(code)
         return bytes(row[0])
 
     # --- the server itself ---------------------------------------------------------------------------
@@ -237,7 +257,7 @@ def _version_row(version: Version) -> Row:
 
 
 def _upload(row: Row) -> Upload:
-    id, org, machine, expires_at, gzip, xstate_hint, bundle, state = row
+    id, org, machine, expires_at, gzip, xstate_hint, bundle, state, from_version, to_version = row
     return Upload(
         id=id,
         org=org,
@@ -247,4 +267,19 @@ def _upload(row: Row) -> Upload:
         xstate_hint=xstate_hint,
         bundle=bundle,
         state=state,
+        migrates=None if from_version is None else (from_version, to_version),
+    )
+
+
+def _migration(row: Row) -> Migration:
+    id, org, machine, from_version, to_version, created_at, xstate, bundle_sha256 = row
+    return Migration(
+        id=id,
+        org=org,
+        machine=machine,
+        from_version=from_version,
+        to_version=to_version,
+        created_at=created_at,
+        xstate=xstate,
+        bundle_sha256=bundle_sha256,
     )

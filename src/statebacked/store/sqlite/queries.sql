@@ -427,13 +427,13 @@ DELETE FROM uploads WHERE state = 'pending' AND expires_at < ?;
 
 -- name: insert_upload
 -- The guard of a new upload: no row when the org has its fill of pending ones (the last parameter).
-INSERT INTO uploads (id, org, machine, expires_at, gzip, xstate_hint, state)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
-WHERE (SELECT count(*) FROM uploads WHERE org = ?2 AND state = 'pending') < ?8;
+INSERT INTO uploads (id, org, machine, expires_at, gzip, xstate_hint, state, from_version, to_version)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+WHERE (SELECT count(*) FROM uploads WHERE org = ?2 AND state = 'pending') < ?10;
 
 -- name: find_upload
--- The code of a finalized upload belongs to the version.
-SELECT u.id, u.org, u.machine, u.expires_at, u.gzip, u.xstate_hint, b.code, u.state
+-- The code of a finalized upload belongs to the version or migration.
+SELECT u.id, u.org, u.machine, u.expires_at, u.gzip, u.xstate_hint, b.code, u.state, u.from_version, u.to_version
 FROM uploads AS u
 LEFT JOIN bundles AS b ON b.version = u.id AND u.state = 'pending'
 WHERE u.id = ?;
@@ -450,8 +450,9 @@ DELETE FROM bundles WHERE version IN (SELECT id FROM uploads WHERE id = ? AND st
 DELETE FROM uploads WHERE id = ? AND state = 'pending';
 
 -- name: finalize_upload
--- The guard of finalize: no row when it is not pending (any more).
-UPDATE uploads SET state = 'finalized' WHERE id = ? AND org = ? AND machine = ? AND state = 'pending';
+-- The guard of finalize: no row when it is not pending (any more), or another thing.
+UPDATE uploads SET state = 'finalized'
+WHERE id = ? AND org = ? AND machine = ? AND from_version IS ? AND to_version IS ? AND state = 'pending';
 
 -- name: put_bundle
 INSERT INTO bundles (version, code) VALUES (?, ?)
@@ -478,8 +479,23 @@ WHERE org = ?1 AND machine = ?2
 ORDER BY row
 LIMIT ?4;
 
+-- name: insert_migration
+INSERT INTO migrations (id, org, machine, from_version, to_version, created_at, xstate, bundle_sha256)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: list_migrations
+SELECT id, org, machine, from_version, to_version, created_at, xstate, bundle_sha256
+FROM migrations
+WHERE org = ? AND machine = ?
+ORDER BY row;
+
 -- name: load_bundle
-SELECT b.code FROM versions AS v JOIN bundles AS b ON b.version = v.id WHERE v.id = ?;
+-- bundles also holds the code of uploads that are not finalized.
+SELECT code
+FROM bundles
+WHERE version = ?1 AND (
+    EXISTS (SELECT 1 FROM versions WHERE id = ?1) OR EXISTS (SELECT 1 FROM migrations WHERE id = ?1)
+);
 
 -- The server itself ----------------------------------------------------------------------------------
 
