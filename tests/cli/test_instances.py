@@ -125,6 +125,44 @@ def test_lists_are_one_array_a_page_in_a_pipe(smply: Smply, server: FakeServer) 
     assert [request.url.params.get("cursor") for request in server.requests] == [None, "next one"]
 
 
+def test_a_query_asks_for_what_its_options_say(smply: Smply, server: FakeServer) -> None:
+    found = [{"slug": "a", "indexValue": "/x y"}, {"slug": "b", "indexValue": "/z"}]
+    server.give("GET /machines/docs/indexes/by-folder/query", {"instances": found})
+    rows = [{"name": "a", "indexValue": "/x y"}, {"name": "b", "indexValue": "/z"}]
+    query = ("instances", "query", "--machine", "docs", "--index", "by-folder")
+
+    assert smply(*query).json == rows
+    assert dict(server.requests[-1].url.params) == {"dir": "asc"}
+    assert smply(*query, "--op", "gte", "--value", "/x y", "--sort", "desc").json == rows
+    assert dict(server.requests[-1].url.params) == {"op": "gte", "value": "/x y", "dir": "desc"}
+    smply("instances", "query", "-m", "docs", "-i", "by-folder", "-o", "eq", "-v", "", "-s", "asc")
+    assert dict(server.requests[-1].url.params) == {"op": "eq", "value": "", "dir": "asc"}
+
+
+@pytest.mark.parametrize(
+    "options", [("--op", "eq"), ("--value", "x"), ("--op", "like", "--value", "x"), ("--sort", "up")]
+)
+def test_a_query_that_makes_no_sense_is_not_asked(
+    smply: Smply, server: FakeServer, options: tuple[str, ...]
+) -> None:
+    outcome = smply("instances", "query", "-m", "docs", "-i", "by-folder", *options)
+
+    assert outcome.code != 0
+    assert server.requests == []
+
+
+def test_pages_of_a_query_go_on_behind_the_last(smply: Smply, server: FakeServer) -> None:
+    page: dict[str, object] = {"instances": [{"slug": "a", "indexValue": "x"}], "cursor": "more"}
+    server.give("GET /machines/docs/indexes/i/query", page, {"instances": []})
+    outcome = smply("instances", "query", "-m", "docs", "-i", "i", "-o", "eq", "-v", "x")
+
+    assert outcome.code == 0
+    assert [dict(request.url.params) for request in server.requests] == [
+        {"op": "eq", "value": "x", "dir": "asc"},
+        {"op": "eq", "value": "x", "dir": "asc", "cursor": "more"},
+    ]
+
+
 def test_transitions_are_listed_as_they_are(smply: Smply, server: FakeServer) -> None:
     transitions = [
         {"createdAt": "2024-01-01T00:00:00.000Z", "state": "off", "event": {"type": "xstate.init"}}

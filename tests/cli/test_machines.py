@@ -77,6 +77,22 @@ def test_index_selectors_name_the_indexes_too(smply: Smply, server: FakeServer, 
     ]
 
 
+def test_an_index_may_wait_for_its_selector(smply: Smply, server: FakeServer, bundle: Path) -> None:
+    create = ("machines", "create", "-m", "toggler", "--js", "bundle.js")
+    smply(*create, "-i", "later", "-i", "by", "-d", '{"by": "$.public.x"}')
+
+    assert server.bodies("POST /machines") == [{"slug": "toggler", "indexes": ["later", "by"]}]
+
+
+def test_a_selector_is_taken_away_by_null(smply: Smply, server: FakeServer, bundle: Path) -> None:
+    version = ("machine-versions", "create", "-m", "toggler", "-r", "2", "--js", "bundle.js")
+    assert smply(*version, "-d", '{"by": null}').code == 0
+    assert server.bodies("PUT /machines/toggler/v/signed.id") == [
+        {"clientInfo": "2", "makeCurrent": False, "indexSelectors": {"by": None}}
+    ]
+    assert smply(*version, "-d", '{"by": 5}').code == 1
+
+
 def test_bad_code_leaves_no_machine_behind(smply: Smply, server: FakeServer) -> None:
     (smply.folder / "bundle.js").write_text("export default {}; export const allowRead = 1")
     outcome = smply("machines", "create", "-m", "toggler", "--js", "bundle.js")

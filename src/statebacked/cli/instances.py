@@ -1,6 +1,7 @@
 """`smply instances`: one life of a machine each."""
 
 import json
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -22,6 +23,20 @@ from statebacked.cli.output import page_through, progress, rows_of, write_json
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Manage state machine instances.")
+
+
+class Op(Enum):
+    eq = "eq"
+    ne = "ne"
+    gt = "gt"
+    gte = "gte"
+    lt = "lt"
+    lte = "lte"
+
+
+class Sort(Enum):
+    asc = "asc"
+    desc = "desc"
 
 
 @app.command("create")
@@ -99,6 +114,38 @@ def list_instances(context: typer.Context, machine: Machine) -> None:
         )
 
 
+@app.command("query")
+def query(
+    context: typer.Context,
+    *,
+    machine: Machine,
+    index: Annotated[
+        str, typer.Option("--index", "-i", help="Name of the index to query.", show_default=False)
+    ],
+    op: Annotated[
+        Op | None,
+        typer.Option(
+            "--op", "-o", help="How values compare to --value; both or neither.", show_default=False
+        ),
+    ] = None,
+    value: Annotated[
+        str | None, typer.Option("--value", "-v", help="The value to compare with.", show_default=False)
+    ] = None,
+    sort: Annotated[Sort, typer.Option("--sort", "-s", help="Order of values.")] = Sort.asc,
+) -> None:
+    """Find instances by a value of their context."""
+    if (op is None) != (value is None):
+        raise CliError("give both of --op and --value, or neither")
+    asked = {"dir": sort.value} | ({} if op is None or value is None else {"op": op.value, "value": value})
+    with connect(context) as api:
+        path = path_of("machines", machine, "indexes", index, "query")
+        page_through(
+            lambda cursor: api.get(path, asked | paged(cursor)),
+            lambda page: [_found(row) for row in rows_of(page, "instances")],
+            ["name", "indexValue"],
+        )
+
+
 @app.command("list-transitions")
 def list_transitions(context: typer.Context, machine: Machine, instance: Instance) -> None:
     """List what has happened to an instance, oldest first."""
@@ -118,6 +165,10 @@ def parse_event(text: str) -> object:
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
         raise CliError(f'--event {json.dumps(event)} has no "type": an event object names itself there')
     return event
+
+
+def _found(row: JsonObject) -> JsonObject:
+    return {"name": row.get("slug"), "indexValue": row.get("indexValue")}
 
 
 def _row(instance: JsonObject) -> JsonObject:

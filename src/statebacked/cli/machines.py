@@ -31,7 +31,10 @@ def create(
     index: Annotated[
         list[str] | None,
         typer.Option(
-            "--index", "-i", help="Name of an index; may be repeated. Without code only.", show_default=False
+            "--index",
+            "-i",
+            help="Name of an index; may be repeated. --index-selectors names its own.",
+            show_default=False,
         ),
     ] = None,
     index_selectors: IndexSelectors = None,
@@ -45,9 +48,9 @@ def create(
     # Bundled first: a file with a mistake in it must not leave a machine without code behind.
     bundle = bundle_from(surroundings, js=js, node=node, skips_validation=skip_validation)
     body: JsonObject = {"slug": machine}
-    indexes = list(selectors) if selectors is not None else index
+    indexes = [*(index or []), *(selectors or {})]
     if indexes:
-        body["indexes"] = indexes
+        body["indexes"] = list(dict.fromkeys(indexes))
     output: JsonObject = {"name": machine}
     with connect(context) as api:
         _create_machine(api, machine, body)

@@ -30,7 +30,8 @@ IndexSelectors = Annotated[
     typer.Option(
         "--index-selectors",
         "-d",
-        help="JSON object: index name to JSONPath into the context.",
+        help="JSON object: index name to JSONPath into the context. An index that is left out keeps the "
+        "current version's selector; null takes it away.",
         show_default=False,
     ),
 ]
@@ -114,13 +115,13 @@ def upload_version(api: Api, machine: str, bundle: Bundle, finalize: JsonObject)
         return api.put(path_of("machines", machine, "v", signed), finalize)
 
 
-def parse_selectors(text: str | None) -> dict[str, str] | None:
-    """Index names and their paths. Raises CliError."""
+def parse_selectors(text: str | None) -> dict[str, str | None] | None:
+    """Index names and their paths, None: no longer. Raises CliError."""
     if text is None:
         return None
     selectors = parse_json(text, "--index-selectors")
     if not isinstance(selectors, dict) or not all(
-        name and isinstance(path, str) for name, path in selectors.items()
+        name and (path is None or isinstance(path, str)) for name, path in selectors.items()
     ):
         raise CliError("--index-selectors must be a JSON object of index names and JSONPath strings")
     return selectors

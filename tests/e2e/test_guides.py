@@ -1,0 +1,23 @@
+"""Pages of docs/guide, pasted block by block in a folder that has the packages."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fences import blocks_of
+from tests.e2e.servers import E2E, ROOT, real_server
+from tests.e2e.test_quick_start import Reader
+
+GUIDE = ROOT / "docs" / "guide"
+
+
+@pytest.mark.parametrize(("page", "runs", "outputs"), [("indexes.md", 5, 3)])
+def test_a_guide_is_true_as_pasted(tmp_path: Path, page: str, runs: int, outputs: int) -> None:
+    folder = tmp_path / "my-app"
+    folder.mkdir()
+    (folder / "node_modules").symlink_to(E2E / "node_modules")
+    with real_server(tmp_path / "data") as server:
+        reader = Reader(server, folder, "5")
+        for block in blocks_of(GUIDE / page):
+            reader.read(block)
+    assert (reader.runs, reader.outputs) == (runs, outputs)
