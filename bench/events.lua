@@ -1,8 +1,9 @@
--- wrk: POST one event to one of the instances in turn. Set through the environment: TOKEN, MACHINE, INSTANCES.
+-- wrk: POST one event to one of the instances in turn. Set through the environment: TOKEN, MACHINE, INSTANCES,
+-- EVENT.
 local token, machine = os.getenv("TOKEN"), os.getenv("MACHINE")
 local instances = tonumber(os.getenv("INSTANCES") or "1")
 local headers = { ["authorization"] = "Bearer " .. token, ["content-type"] = "application/json" }
-local body = '{"event":"toggle"}'
+local body = '{"event":"' .. (os.getenv("EVENT") or "toggle") .. '"}'
 local n = 0
 
 function request()

@@ -9,12 +9,13 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -106,16 +107,25 @@ def pss_mb(pid: int) -> float:
     return 0.0
 
 
-def wrk(server: RealServer, clients: int, instances: int) -> dict[str, int]:
+def wrk(
+    server: RealServer,
+    clients: int,
+    instances: int,
+    *,
+    machine: str = "toggler",
+    event: str = "toggle",
+    script: str = "events.lua",
+) -> dict[str, int]:
     """One bounded load; its result and its own CPU in microseconds."""
     assert shutil.which("wrk") is not None, "the load generator is Debian's wrk: apt-get install wrk"
     environment = {
         **os.environ,
         "TOKEN": key_token(server),
-        "MACHINE": "toggler",
+        "MACHINE": machine,
         "INSTANCES": str(instances),
+        "EVENT": event,
     }
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "-s", str(BENCH / "events.lua"), server.url]
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "-s", str(BENCH / script), server.url]
     before = os.times()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     after = os.times()
@@ -233,6 +243,88 @@ def _ms(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
+def ring() -> list[Row]:
+    """Messages a second around a ring of 100 instances, each hop a commit that consumes one and sends one."""
+    size, tokens = 100, 32
+    with deployed("ring") as server, client(server) as http:
+        for n in range(size):
+            body = {"slug": f"r-{n}", "context": {"next": f"r-{(n + 1) % size}"}}
+            http.post("/machines/ring", json=body).raise_for_status()
+        for n in range(tokens):
+            http.post(
+                f"/machines/ring/i/r-{n * size // tokens}/events", json={"event": "hop"}
+            ).raise_for_status()
+        before, began = _hops(http, size), time.perf_counter()
+        time.sleep(SECONDS)
+        after, took = _hops(http, size), time.perf_counter() - began
+    rate = round((after - before) / took)
+    return [Row("messages a second, ring of 100 instances", f"{rate:,}", "2,000", rate >= 2_000)]
+
+
+def _hops(http: httpx.Client, size: int) -> int:
+    return sum(http.get(f"/machines/ring/i/r-{n}/admin").json()["context"]["hops"] for n in range(size))
+
+
+def large() -> list[Row]:
+    """Contexts of 100 KB on 64 instances: changed by each event, and left as they are."""
+    rows = []
+    with deployed("large") as server, client(server) as http:
+        create(http, "large", CLIENTS)
+        for event, what, bar in (("grow", "changing", 300), ("look", "unchanged", 3_000)):
+            wrk(server, CLIENTS, CLIENTS, machine="large", event=event)  # warm
+            result = wrk(server, CLIENTS, CLIENTS, machine="large", event=event)
+            assert result["errors"] == 0, result
+            rate = result["requests"] * 1_000_000 // result["duration_us"]
+            text = f"contexts of 100 KB, {what}: durable events a second"
+            rows.append(Row(text, f"{rate:,}", f"{bar:,}", rate >= bar))
+    return rows
+
+
+MILLION = 1_000_000
+COPY = """
+WITH RECURSIVE numbers (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)
+INSERT INTO instances (
+    id, org, machine, name, version, created_at, epoch, seq, ts, done, services, value, tags, snapshot,
+    context
+)
+SELECT
+    'ins_' || n, org, machine, 'bench-' || n, version, created_at, epoch, seq, ts, done, services, value,
+    tags, snapshot, context
+FROM numbers, instances
+WHERE name = 'bench-1'
+"""
+
+
+def million() -> list[Row]:
+    """A million idle instances in one file: what they cost in memory, and random reads over all of them after
+    a restart."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        with real_server(data) as server, client(server) as http:
+            server.smply("machines", "create", "--machine", "toggler", "--node", str(BENCH / "toggler.ts"))
+            create(http, "toggler", 1)
+            alone_mb = pss_mb(server.process.pid)
+        with closing(sqlite3.connect(data / "statebacked.sqlite3")) as connection, connection:
+            connection.execute(COPY, (MILLION,))
+        with real_server(data) as server, client(server) as http:
+            idle_mb = pss_mb(server.process.pid)
+            http.get("/machines/toggler/i/bench-1").raise_for_status()
+            result = wrk(server, 4, MILLION, script="reads.lua")
+            reading_mb = pss_mb(server.process.pid)
+    assert result["errors"] == 0, result
+    p99 = result["p99_us"] / 1000
+    grown = idle_mb - alone_mb
+    return [
+        Row("a million idle instances: memory for them", f"{grown:.0f} MB", "5 MB", grown < 5),
+        Row("   random reads over all, after a restart: p99", f"{p99:.1f} ms", "10 ms", p99 < 10),
+        Row(
+            "   reads a second, server's memory then",
+            f"{result['requests'] // SECONDS:,}, {reading_mb:.0f} MB",
+            "",
+        ),
+    ]
+
+
 def setup() -> list[Row]:
     """A fresh clone, to the first event: make setup, serve, deploy, create, send."""
     with tempfile.TemporaryDirectory() as folder:
@@ -283,6 +375,9 @@ FIGURES: dict[str, Callable[[], list[Row]]] = {
     "alone": alone,
     "load": load,
     "timers": timers,
+    "ring": ring,
+    "large": large,
+    "million": million,
     "layers": layers,
     "setup": setup,
 }

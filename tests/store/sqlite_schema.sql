@@ -63,6 +63,10 @@ CREATE TABLE keys (
     created_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX keys_by_org ON keys (org, id);
+CREATE TABLE large_contexts (
+    instance TEXT PRIMARY KEY,
+    context BLOB NOT NULL
+);
 CREATE TABLE leases (
     shard INTEGER PRIMARY KEY CHECK (shard BETWEEN 0 AND 255),
     owner TEXT,

@@ -236,9 +236,11 @@ export class Job {
   }
 
   #textsOf(computed: Computed): Texts {
-    const context = jsonText(computed.context);
+    const known = this.#texts?.context;
+    const context = jsonText(computed.context, known);
     const max = this.worker.limits.context_bytes_max;
-    if (context.length > max || (3 * context.length > max && utf8Length(context) > max)) {
+    const isLong = context.length > max || (3 * context.length > max && utf8Length(context) > max);
+    if (context !== known && isLong) {
       throw new Refused(
         "context-too-large",
         `the context would take ${utf8Length(context)} bytes of JSON; ${max} may be`,

@@ -4,10 +4,14 @@ const { stringify } = JSON;
 
 export const DEPTH_MAX = 128;
 
-/** The JSON of a value; `null` for what JSON has no word for. Throws for cycles, bigints, and nesting beyond DEPTH_MAX. */
-export function jsonText(value: unknown): string {
+/**
+ * The JSON of a value; `null` for what JSON has no word for. Throws for cycles, bigints, and nesting beyond DEPTH_MAX.
+ * `known` is returned, the very string, when the JSON equals it: it has been looked at before.
+ */
+export function jsonText(value: unknown, known?: string): string {
   const text = stringify(value) as string | undefined;
   if (text === undefined) return "null";
+  if (text === known) return known;
   if (text.length > 2 * DEPTH_MAX && isDeeperThan(value, DEPTH_MAX)) {
     throw new TypeError(`a value is nested deeper than ${DEPTH_MAX}`);
   }

@@ -21,6 +21,10 @@ from statebacked.store.sqlite.indexes import write_indexes
 from statebacked.store.sqlite.queries import load_queries
 from statebacked.store.sqlite.surroundings import SurroundingsWriter, target_columns
 
+# A row is rewritten as a whole, pages that overflow included: a longer context, which most events leave as it
+# is, stands apart.
+CONTEXT_INLINE_BYTES_MAX = 2_000
+
 _TransitionRow = tuple[object, ...]
 _NO_SERVICES = b"[]"
 
@@ -110,8 +114,12 @@ class CommitWriter:
             row = (*_head_row(commit, head, services), commit.instance, commit.base)
             cursor.execute(self._update_head_keeping_context, row)
         else:
-            row = (*_head_row(commit, head, services), head.context, commit.instance, commit.base)
+            context = head.context if len(head.context) <= CONTEXT_INLINE_BYTES_MAX else b""
+            row = (*_head_row(commit, head, services), context, commit.instance, commit.base)
             cursor.execute(self._update_head, row)
+            if not context and cursor.rowcount:
+                cursor.execute(self._sql["put_large_context"], (commit.instance, head.context))
+                return Outcome.COMMITTED
         return Outcome.COMMITTED if cursor.rowcount else Outcome.FENCED
 
     def _bear(self, cursor: sqlite3.Cursor, commit: Commit) -> Outcome:
@@ -121,9 +129,12 @@ class CommitWriter:
         assert head.context is not None, "a birth has no context to keep"
         services = msgspec.json.encode(commit.services)
         identity = (commit.instance, *birth.key, birth.version, birth.created_at)
-        row = (*_head_row(commit, head, services), head.context, *identity)
+        context = head.context if len(head.context) <= CONTEXT_INLINE_BYTES_MAX else b""
+        row = (*_head_row(commit, head, services), context, *identity)
         cursor.execute(self._sql["insert_instance"], row)
         if cursor.rowcount:
+            if not context:
+                cursor.execute(self._sql["put_large_context"], (commit.instance, head.context))
             return Outcome.COMMITTED
         taken = cursor.execute(self._sql["is_name_taken"], birth.key).fetchone()
         return Outcome.NAME_TAKEN if taken else Outcome.FENCED

@@ -21,6 +21,11 @@ WHERE id = ? AND seq = ?;
 -- A commit without a head: the guard, and all that it changes of the instance's row.
 UPDATE instances SET epoch = ?, services = ? WHERE id = ? AND seq = ?;
 
+-- name: put_large_context
+-- One that is too long for the instance's own row, where an empty one stands for it.
+INSERT INTO large_contexts (instance, context) VALUES (?, ?)
+ON CONFLICT (instance) DO UPDATE SET context = excluded.context;
+
 -- name: insert_instance
 -- The guard of a birth: no row when the name or the id exists.
 INSERT INTO instances (
@@ -131,6 +136,9 @@ DELETE FROM idempotency WHERE instance = ?;
 -- name: delete_index_rows_of
 DELETE FROM index_rows WHERE instance = ?;
 
+-- name: delete_large_context
+DELETE FROM large_contexts WHERE instance = ?;
+
 -- name: delete_instance
 DELETE FROM instances WHERE id = ?;
 
@@ -167,7 +175,8 @@ UPDATE leases SET owner = ?, epoch = (SELECT max(epoch) + 1 FROM leases);
 -- Reading instances --------------------------------------------------------------------------------
 
 -- name: load_instance
-SELECT id, version, status, created_at, seq, ts, value, tags, done, services, snapshot, context
+SELECT id, version, status, created_at, seq, ts, value, tags, done, services, snapshot,
+    coalesce(nullif(context, x''), (SELECT l.context FROM large_contexts AS l WHERE l.instance = id))
 FROM instances
 WHERE org = ? AND machine = ? AND name = ?;
 
@@ -338,7 +347,8 @@ ORDER BY value DESC, name DESC
 LIMIT ?;
 
 -- name: find_indexed_states_asc
-SELECT r.value, r.name, i.version, i.seq, i.snapshot, i.context
+SELECT r.value, r.name, i.version, i.seq, i.snapshot,
+    coalesce(nullif(i.context, x''), (SELECT l.context FROM large_contexts AS l WHERE l.instance = i.id))
 FROM index_rows AS r
 JOIN instances AS i ON i.id = r.instance
 WHERE r.org = ? AND r.machine = ? AND r.index_name = ? AND (r.value, r.name) > (?, ?) AND (r.value, r.name) < (?, ?)
@@ -346,7 +356,8 @@ ORDER BY r.value, r.name
 LIMIT ?;
 
 -- name: find_indexed_states_desc
-SELECT r.value, r.name, i.version, i.seq, i.snapshot, i.context
+SELECT r.value, r.name, i.version, i.seq, i.snapshot,
+    coalesce(nullif(i.context, x''), (SELECT l.context FROM large_contexts AS l WHERE l.instance = i.id))
 FROM index_rows AS r
 JOIN instances AS i ON i.id = r.instance
 WHERE r.org = ? AND r.machine = ? AND r.index_name = ? AND (r.value, r.name) > (?, ?) AND (r.value, r.name) < (?, ?)

@@ -15,6 +15,7 @@ _REMOVED = (
     "delete_wish",
     "delete_answers_of",
     "delete_index_rows_of",
+    "delete_large_context",
     "delete_instance",
 )
 
