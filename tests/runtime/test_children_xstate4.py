@@ -345,6 +345,19 @@ def test_a_source_may_stand_among_the_services(worker4: WorkerProcess) -> None:
     assert go.out == [("spawn", "k", ["kid", "kid-3"], None, {"n": 3})]
 
 
+def test_a_child_may_be_forwarded_every_event(worker4: WorkerProcess, predictable: str, rest: str) -> None:
+    instance = created(
+        worker4,
+        """createMachine({ invoke: { id: "k", autoForward: true, src: persistentInvocableSource(
+          { machineName: "kid", machineInstanceName: "k1" }) }, on: { mine: { actions: () => {} } } });""",
+        predictable=predictable,
+    )
+    at_rest(instance, rest)
+    for event in ({"type": "mine", "n": 1}, {"type": "unknown"}):
+        assert step(instance.send(event)).out == [("send", ["kid", "k1"], event)]
+    assert step(instance.send("xstate.after(1)#m", "timer")).out == []
+
+
 def test_a_name_that_was_made_up_while_loading_is_not_shared(worker4: WorkerProcess) -> None:
     one = created(
         worker4,

@@ -15,7 +15,7 @@ from tests.runtime.driver import find_deno
 ROOT = Path(__file__).parents[2]
 FIDELITY = ROOT / "tests" / "runtime" / "fidelity"
 MAJORS = (4, 5)
-SOURCES = {major: ["machines.test.ts", "random.test.ts"] for major in MAJORS}
+SOURCES = {major: ["machines.test.ts", "random.test.ts", "family.test.ts"] for major in MAJORS}
 SOURCES[4] += ["adapter4.test.ts", "services4.test.ts"]
 READ = ["--allow-read", "--allow-env=NODE_ENV,FIDELITY_SEED,FIDELITY_SEEDS"]
 
@@ -43,6 +43,11 @@ def test_the_harness_and_its_machines_have_types(major: int) -> None:
 @pytest.mark.parametrize("major", MAJORS)
 def test_machines_give_the_states_of_plain_xstate(major: int) -> None:
     deno("test", major, "--no-check", *READ, "machines.test.ts")
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_persistent_children_give_the_states_of_ephemeral_ones_in_plain_xstate(major: int) -> None:
+    deno("test", major, "--no-check", *READ, "family.test.ts")
 
 
 @pytest.mark.parametrize("major", MAJORS)

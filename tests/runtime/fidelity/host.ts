@@ -2,6 +2,7 @@
 // was sent. It keeps only what a store would keep, and puts the state back from that after every settled event.
 
 import type { Adapter, Computed, Instance, Outlet } from "js/adapter.ts";
+import type { Address, Target } from "js/instances.ts";
 import { clock, turn } from "./clock.ts";
 import { type Action, asJson, inOrder, type Script, type Side, type View } from "./run.ts";
 import { noted, takeNotes } from "./trace.ts";
@@ -13,6 +14,8 @@ interface Item {
   service: string | null;
   run: number;
   ends: boolean;
+  /** Another instance that sent it. */
+  sender?: Address;
 }
 
 interface Durable {
@@ -31,6 +34,13 @@ interface Row {
 export interface HostOptions {
   /** Drop the live instance whenever no service runs. */
   drops: boolean;
+  /** Who delivers to other instances. */
+  relay?: Relay;
+}
+
+export interface Relay {
+  committed(from: Host, computed: Computed, seq: number): void;
+  send(from: Host, to: Target, event: unknown): void;
 }
 
 export class Host implements Side {
@@ -78,6 +88,24 @@ export class Host implements Side {
     } else {
       await clock.advance(action.advance, () => this.#quiet());
     }
+  }
+
+  /** An event of another instance. */
+  message(event: unknown, sender: Address): void {
+    this.#arrive({ ...outside(asJson(event)), sender });
+  }
+
+  /** A persistent child is done. */
+  childDone(id: string, output: unknown): void {
+    this.#arrive(outside(this.#instance.childDone(id, output)));
+  }
+
+  get isBusy(): boolean {
+    return this.#isBusy;
+  }
+
+  settle(): Promise<void> {
+    return this.#quiet();
   }
 
   view(): View {
@@ -145,10 +173,10 @@ export class Host implements Side {
     this.#isBusy = false;
   }
 
-  async #deliver({ event, service, run, ends }: Item): Promise<void> {
+  async #deliver({ event, service, run, ends, sender }: Item): Promise<void> {
     if (service !== null && this.#services.get(service) !== run) return; // stopped, or started again
     if (service !== null && ends) this.#services.delete(service);
-    await this.#step(() => this.#instance.transition(event));
+    await this.#step(() => this.#instance.transition(event, sender));
   }
 
   async #step(compute: () => Computed): Promise<void> {
@@ -196,9 +224,11 @@ export class Host implements Side {
     }
     for (const id of computed.starts) this.#services.set(id, this.#seq);
     for (const operation of computed.timers) {
-      if (operation[0] === "set") this.#setTimer(operation[1], operation[2], asJson(operation[3]));
-      else this.#cancelTimer(operation[1]);
+      if (operation[0] === "set") {
+        this.#setTimer(operation[1], operation[2], asJson(operation[3]), operation[4]);
+      } else this.#cancelTimer(operation[1]);
     }
+    this.options.relay?.committed(this, computed, this.#seq);
     if (done) { for (const { handle } of this.#timers.splice(0)) clock.clearTimeout(handle); }
   }
 
@@ -217,10 +247,11 @@ export class Host implements Side {
     if (durable) this.#instance.revert?.(JSON.parse(durable.snapshot), JSON.parse(durable.context));
   }
 
-  #setTimer(sendId: string, ms: number, event: unknown): void {
+  #setTimer(sendId: string, ms: number, event: unknown, to?: Target): void {
     const handle = clock.setLong(() => {
       this.#timers = this.#timers.filter((row) => row.handle !== handle);
-      this.#arrive(outside(event));
+      if (to === undefined) this.#arrive(outside(event));
+      else this.options.relay?.send(this, to, event);
     }, ms);
     this.#timers.push({ sendId, handle });
   }

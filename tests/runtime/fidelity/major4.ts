@@ -3,7 +3,7 @@
 import { clock, turn } from "./clock.ts";
 import { interpret, toSCXMLEvent } from "xstate";
 import { xstate4 } from "js/xstate4.ts";
-import { type Action, asJson, inOrder, type Script, type Side, type View } from "./run.ts";
+import { type Action, asJson, inOrder, type Json, type Script, type Side, type View } from "./run.ts";
 import { takeNotes, tick } from "./trace.ts";
 
 export const adapter = xstate4;
@@ -108,6 +108,14 @@ export class PlainSide implements Side {
       done: Boolean(done),
       notes: takeNotes(),
     };
+  }
+
+  /** Of a child that runs. */
+  viewOf(id: string): { value: Json; context: Json } | null {
+    const child = this.#service.children.get(id) as { state: State } | undefined;
+    return child
+      ? { value: inOrder(child.state.value), context: inOrder(asJson(child.state.context)) }
+      : null;
   }
 
   stop(): void {

@@ -3,7 +3,7 @@
 import { clock, turn } from "./clock.ts";
 import { createActor } from "xstate";
 import { createAdapter } from "js/xstate5.ts";
-import { type Action, asJson, inOrder, type Script, type Side, type View } from "./run.ts";
+import { type Action, asJson, inOrder, type Json, type Script, type Side, type View } from "./run.ts";
 import { takeNotes, tick } from "./trace.ts";
 
 export const adapter = createAdapter({ microstepsMax: 1_000 });
@@ -108,6 +108,14 @@ export class PlainSide implements Side {
       done: status === "done",
       notes: takeNotes(),
     };
+  }
+
+  /** Of a child that runs. */
+  viewOf(id: string): { value: Json; context: Json } | null {
+    const child = this.#actor.getSnapshot().children[id] as unknown as Actor | undefined;
+    if (child === undefined) return null;
+    const { value, context } = child.getSnapshot();
+    return { value: inOrder(value), context: inOrder(asJson(context)) };
   }
 
   stop(): void {

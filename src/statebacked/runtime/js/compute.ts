@@ -5,6 +5,7 @@ import type { Activation, Texts } from "./activation.ts";
 import type { Computed } from "./adapter.ts";
 import { ask, type WriteRequest } from "./authorize.ts";
 import type { Compute, Item, Refusal, StepHeader } from "./frames.ts";
+import { RESERVED } from "./instances.ts";
 import { eventText, hasType, jsonText, messageOf, traceOf } from "./json.ts";
 import { outHead, outSections, senderOf, sentText, timerHead } from "./outgoing.ts";
 import { utf8Length } from "./protocol.ts";
@@ -12,7 +13,6 @@ import { type Indexed, isSame, selectAll } from "./selectors.ts";
 import type { Services } from "./worker.ts";
 
 const { parse } = JSON;
-const RESERVED = /^(?:xstate|done|error|statebacked)\./;
 
 class Refused extends Error {
   constructor(readonly code: Refusal, message: string) {

@@ -29,6 +29,9 @@ export interface Reference {
   readonly machineInstanceName: string;
 }
 
+/** Events that are the machine's own: from outside, other instances included, none is taken. */
+export const RESERVED = /^(?:xstate|done|error|statebacked)\./;
+
 const REFERENCE = "statebacked.instance";
 const SOURCE = "statebacked.invoke";
 const MACHINE_NAME = /^[A-Za-z0-9_-]{1,128}$/;
@@ -91,7 +94,9 @@ function checked(machine: unknown, name: unknown): Address {
   return [machine, name];
 }
 
-export function isSame(a: Address | undefined, b: Address): boolean {
+type Named = readonly [machine: string, name: string, ...rest: unknown[]];
+
+export function isSame(a: Named | undefined, b: Named): boolean {
   return a !== undefined && a[0] === b[0] && a[1] === b[1];
 }
 

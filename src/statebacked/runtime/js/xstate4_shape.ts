@@ -21,6 +21,7 @@ export interface Activity {
   type?: string;
   src?: unknown;
   data?: unknown;
+  autoForward?: unknown;
 }
 
 /** A resolved action: what it needs was evaluated while the step was computed. */

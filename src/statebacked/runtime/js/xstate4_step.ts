@@ -2,7 +2,7 @@
 
 import { mapContext as mapContext4 } from "xstate4/es/utils.js";
 import type { Computed } from "./adapter.ts";
-import { Family, type Linked, stored } from "./family.ts";
+import { addressIn, Family, type Linked, stored } from "./family.ts";
 import {
   type Address,
   addressOf,
@@ -11,6 +11,7 @@ import {
   isSource,
   type Reference,
   referenceTo,
+  RESERVED,
   type Spawned,
   spawned,
   type SpawnOptions as InstanceOptions,
@@ -89,6 +90,10 @@ export class Recording {
   /** xstate forwards before it computes: the children hear of the event first. */
   forward(event: Envelope): void {
     if (this.services.forwards) this.#add({ kind: "forward", event });
+    if (this.family.linked.size === 0 || RESERVED.test(event.name)) return;
+    for (const child of this.family.linked.values()) {
+      if (child[2] === 1) this.family.send(addressIn(child), event.data);
+    }
   }
 
   spawn(entity: unknown, id: string, options: SpawnOptions | undefined): Actor {
@@ -171,7 +176,9 @@ export class Recording {
     if (!to) return undefined;
     if (typeof to !== "string") return addressOf(to) ?? undefined;
     if (to === PARENT) return null;
-    return this.family.linked.get(to) ?? (to === this.sender?.origin ? this.sender.address : undefined);
+    const child = this.family.linked.get(to);
+    if (child !== undefined) return addressIn(child);
+    return to === this.sender?.origin ? this.sender.address : undefined;
   }
 
   #isSelf(to: unknown): boolean {
@@ -189,7 +196,7 @@ export class Recording {
     const source = this.#sourceOf(activity);
     if (source !== null) {
       const data: unknown = activity.data ? mapContext(activity.data, context, event) : undefined;
-      return this.#link(spawned(String(activity.id), source, data));
+      return this.#link(spawned(String(activity.id), source, data), Boolean(activity.autoForward));
     }
     if (!this.#isImplemented(activity)) {
       report.once(`machine "${this.machine.id}" has no implementation of service "${nameOf(activity)}"`);
@@ -209,13 +216,13 @@ export class Recording {
     return isSource(named) ? named : null;
   }
 
-  #link(child: Spawned): void {
+  #link(child: Spawned, forwards = false): void {
     const { id } = child;
     if (this.running.has(id) || this.started.has(id)) {
       const action = { type: act.stop, activity: { id } };
       this.#stop(id, { kind: "action", action, context: undefined, event: NOBODYS });
     }
-    this.family.spawn(child);
+    this.family.spawn(child, forwards);
   }
 
   #isImplemented(activity: Activity): boolean {

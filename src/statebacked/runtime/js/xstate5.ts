@@ -4,7 +4,7 @@
 
 import { createActor } from "xstate5";
 import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
-import { type Family, type Linked, NO_CHILDREN, restored } from "./family.ts";
+import { addressIn, type Family, type Linked, NO_CHILDREN, restored } from "./family.ts";
 import { computing, type SpawnEphemeral, type Spawner } from "./instances.ts";
 import { check, initialSnapshotOf, watch, type Watched, withContext } from "./xstate5_machine.ts";
 import { arrive5, outline5 } from "./xstate5_outline.ts";
@@ -324,12 +324,12 @@ class Instance5 implements Instance {
     for (const key of persisted.children) {
       const actor = held[key];
       const isAlive = actor !== undefined && (this.#services.get(actor.id) === actor || isReference(actor));
-      const address = this.#linked.get(key);
+      const child = this.#linked.get(key);
       root._snapshot.children[key] = isAlive
         ? actor
-        : address === undefined
+        : child === undefined
         ? this.#stopped(key)
-        : createReference(root, key, address, persisted.systemIds?.[key]);
+        : createReference(root, key, addressIn(child), persisted.systemIds?.[key]);
     }
     root._snapshot.context = this.#revivedContext(context);
   }

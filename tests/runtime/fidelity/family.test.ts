@@ -1,0 +1,115 @@
+// Parent and child by way of persistent instances: the states of plain xstate, where the child is ephemeral.
+
+import "./clock.ts";
+import { deepStrictEqual as equal, ok } from "node:assert";
+import * as machines from "family";
+import { PlainSide } from "major";
+import { clock, turn } from "./clock.ts";
+import { Family } from "./family.ts";
+import type { Action, Script, View } from "./run.ts";
+import { takeNotes } from "./trace.ts";
+
+const send = (type: string): Action => ({ send: { type } });
+const wait = (advance: number): Action => ({ advance });
+
+const scripts: Record<string, Action[]> = {
+  "a child is invoked, spoken with and done": [
+    ..."GO PING PING".split(" ").map(send),
+    wait(4),
+    wait(3),
+    wait(20),
+    send("WORK"),
+    send("PING"),
+    wait(39),
+    wait(2),
+    send("PING"),
+    send("GO"),
+    send("WORK"),
+    wait(50),
+    wait(1_000),
+  ],
+  "a child is left, and entered again": [
+    ..."GO PING STOP PING GO PING AGAIN PING LATER".split(" ").map(send),
+    wait(20),
+    send("AGAIN"),
+    wait(50),
+    ..."WORK PING".split(" ").map(send),
+    wait(41),
+    wait(1_000),
+  ],
+  "delayed sends go both ways, or are cancelled": [
+    ..."GO SOON SOON NEVER".split(" ").map(send),
+    wait(9),
+    wait(2),
+    ..."LATER SOON".split(" ").map(send),
+    wait(12),
+    ..."FORGET LATER FORGET".split(" ").map(send),
+    wait(100),
+  ],
+  "a spawned child lives beside an invoked one, until it is stopped": [
+    ..."SPAWN ASK GO ASK PING BRIEF".split(" ").map(send),
+    wait(30),
+    ..."ASK FIRE STOP SPAWN ASK".split(" ").map(send),
+    wait(30),
+    ..."FIRE CHILD ASK".split(" ").map(send),
+  ],
+};
+
+for (const [name, steps] of Object.entries(scripts)) {
+  for (const drops of [false, true]) {
+    Deno.test(`${name} (${drops ? "restored" : "kept"})`, () => compare({ steps }, drops));
+  }
+}
+
+async function compare(script: Script, drops: boolean): Promise<void> {
+  const expected = await plain(script);
+  clock.reset();
+  const family = new Family(machines.inHosts(), script, drops);
+  await family.start();
+  const check = (at: string) => {
+    const { of, kid, helper, notes } = expected.shift()!;
+    const view = family.view()!;
+    equal({ of: { ...view, notes: [] }, notes: view.notes.sort() }, { of, notes }, at);
+    equal(shown(family.view("kid")), kid, `${at}: kid`);
+    equal(shown(family.view("helper")), helper, `${at}: helper`);
+  };
+  check("creation");
+  for (const [index, step] of script.steps.entries()) {
+    await family.act(step);
+    check(JSON.stringify(script.steps.slice(0, index + 1)));
+  }
+  equal(family.faults, []);
+  if (drops) ok(family.restores > script.steps.length, `${family.restores} restores`);
+}
+
+interface Seen {
+  of: View;
+  kid: unknown;
+  helper: unknown;
+  notes: string[];
+}
+
+async function plain(script: Script): Promise<Seen[]> {
+  clock.reset();
+  takeNotes();
+  const side = new PlainSide(machines.ephemeral(), script);
+  const seen: Seen[] = [];
+  await side.start();
+  for (const step of [null, ...script.steps]) {
+    if (step) await side.act(step);
+    equal(side.over, null);
+    const view = side.view();
+    seen.push({
+      of: { ...view, notes: [] },
+      kid: side.viewOf("kid"),
+      helper: side.viewOf("helper"),
+      notes: view.notes.sort(),
+    });
+  }
+  side.stop();
+  await turn();
+  takeNotes();
+  return seen;
+}
+
+const shown = (view: View | null): unknown => view && { value: view.value, context: view.context };
