@@ -157,6 +157,25 @@ def test_a_deleted_instance_is_gone_for_everyone() -> None:
     run(story)
 
 
+def test_who_comes_while_an_instance_is_being_deleted_is_told() -> None:
+    async def story() -> None:
+        async with world(policy=ONCE) as w:
+            await w.create("a")
+            await w.create("b")
+            deletion = asyncio.ensure_future(w.engine.control(key_of("b"), Delete()))
+            late = w.begin("b", "go")
+            told = w.begin("a", "tell", to="b", say="go")
+            await asyncio.gather(deletion, told)
+            with pytest.raises((MachineRefusal, NotFound)) as refused:
+                await late
+            assert refused.value.code == "not-found"
+            await w.create("b")
+            await w.send("a", "tell", to="b", say="go")
+            await until(lambda: count(w, "b") == 1)
+
+    run(story)
+
+
 def test_a_dead_letter_that_is_redriven_is_delivered() -> None:
     async def story() -> None:
         async with world(policy=ONCE) as w:

@@ -314,6 +314,7 @@ class Activations:
     def gone(self, loaded: Loaded) -> None:
         if self._loaded.get(loaded.key) is loaded:
             self._drop(loaded)
+        self.relay.forget(loaded.key)
         self._parts.fanout.gone(loaded.key)
 
     # --- after a commit that did not succeed -------------------------------------------------------

@@ -53,7 +53,7 @@ class Driver:
     def _run(self) -> None:
         self._is_busy = True
         try:
-            while self._signals:
+            while self._signals and not self.has_ended:
                 decision = decide(self.activation, self._signals.popleft(), self._now(), self._policy)
                 if decision.commit is not None:
                     outcome = asyncio.ensure_future(self._commit(decision.commit))

@@ -175,6 +175,9 @@ class Loaded:
                 self.driver.signal(phases.Tick())
             case phases.Gone():
                 self.driver.has_ended = True
+                for envelope in list(self.outside.values()):  # they came while the deletion was written
+                    self._parts.callers.refuse(envelope.id, "not-found", "the instance was deleted")
+                self.outside.clear()
                 self._surroundings.gone(self)
             case _:
                 raise AssertionError(command)

@@ -118,6 +118,16 @@ class Relay:
         if pair is not None:
             self._wake(pair, Instant(self._clock.now().wall + SETBACK_MS))
 
+    def forget(self, to: InstanceKey) -> None:
+        """The recipient is deleted, and what was on its way to it with it."""
+        for id in [id for id in self._pairs if id.to == to]:
+            pair = self._pairs.pop(id)
+            for due in pair.queue:
+                self._under_way.pop((due.owner, due.message.key), None)
+                self._departed(due.sender, due.owner, 1)
+            pair.queue.clear()
+        self._pump()
+
     def scan_soon(self) -> None:
         """Something may wait in the store that is not known here, or that was lost on its way."""
         self._must_scan = True
