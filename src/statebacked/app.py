@@ -133,7 +133,13 @@ async def _engine(settings: Settings, store: SqliteStore, pool: Pool, machine_lo
         machines=pool,
         clock=SystemClock(),
         ids=RandomIds(),
-        policy=Policy(settle_ms=settings.settle_ms, compute_ms=settings.step_ms + STEP_GRACE_MS),
+        policy=Policy(
+            settle_ms=settings.settle_ms,
+            compute_ms=settings.step_ms + STEP_GRACE_MS,
+            attempts_max=settings.delivery_attempts,
+            retry_first_ms=settings.retry_ms,
+            retry_longest_ms=max(60_000, settings.retry_ms),
+        ),
         epoch=await store.acquire(f"{socket.gethostname()}:{os.getpid()}"),
         machine_log=machine_log,
     )

@@ -26,6 +26,8 @@ class Settings:
     master_key: str | None = _setting(None, "The key itself; better given as a variable than as a flag.")
     settle_ms: int = _setting(90_000, "Time to settle after the last outside event, in milliseconds.", 1_000)
     step_ms: int = _setting(5_000, "Time for a step or an authorizer, in milliseconds.", 100)
+    delivery_attempts: int = _setting(5, "Deliveries of a timer or message before it is a dead letter.", 1)
+    retry_ms: int = _setting(1_000, "Pause after the first of them that fails, then doubled; in ms.", 1)
     drain_ms: int = _setting(10_000, "Time for instances to settle after SIGTERM, in milliseconds.", 0)
     prewarmed: int = _setting(1, "Idle worker processes kept ready for each major of XState.", 0)
     workers_memory_mb: int = _setting(2_048, "Memory of all workers together, in MB.", 64)

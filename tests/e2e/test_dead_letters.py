@@ -1,0 +1,82 @@
+"""Deliveries that fail: tried again, kept, redriven by hand. On a real server that tries twice."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.asking import Asker, Json, answered, subscriber
+from tests.e2e.servers import E2E, RealServer, real_server
+
+MOODY = "moody"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    arguments = ["--delivery-attempts", "2", "--retry-ms", "20"]
+    with real_server(tmp_path_factory.mktemp("server"), arguments) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def admin(server: RealServer) -> Asker:
+    asker = Asker(server)
+    asker.deploy(MOODY, E2E / "machines" / "moody.js")
+    return asker
+
+
+def letters(server: RealServer, *filters: str, count: int = 1) -> list[Json]:
+    """What `smply dead-letters list` shows, once there are as many."""
+    for _ in range(200):
+        listed: list[Json] = json.loads(server.smply("dead-letters", "list", *filters) or "[]")
+        if len(listed) >= count:
+            return listed
+    raise AssertionError("the dead letter never came")
+
+
+def seen(admin: Asker, instance: str) -> list[str]:
+    listed: list[str] = admin.admin_state(MOODY, instance)["context"]["seen"]
+    return listed
+
+
+def test_a_timer_that_is_refused_twice_is_kept_and_can_be_redriven(server: RealServer, admin: Asker) -> None:
+    answered(admin.create(MOODY, "waiter"))
+    answered(admin.send(MOODY, "waiter", "wait"))
+    (letter,) = letters(server, "--machine", MOODY, "--instance", "waiter")
+    assert (letter["kind"], letter["event"], letter["attempts"]) == ("timer", {"type": "ring"}, 2)
+    assert "not in the mood" in letter["reason"]
+    answered(admin.send(MOODY, "waiter", "cheer"))
+    assert seen(admin, "waiter") == []
+    with subscriber(admin) as listener:
+        listener.subscribe(MOODY, "waiter")
+        server.smply("dead-letters", "redrive", "--id", letter["id"])
+        listener.until(lambda _: seen(admin, "waiter") == ["ring"])
+    assert json.loads(server.smply("dead-letters", "list", "--instance", "waiter") or "[]") == []
+
+
+def test_a_message_that_is_refused_twice_lets_the_next_one_go(server: RealServer, admin: Asker) -> None:
+    for name in ("sender", "receiver"):
+        answered(admin.create(MOODY, name))
+    answered(admin.send(MOODY, "sender", {"type": "greet", "to": "receiver"}))
+    (letter,) = letters(server, "--machine", MOODY, "--instance", "sender")
+    assert letter["to"] == {"machine": MOODY, "instance": "receiver"}
+    answered(admin.send(MOODY, "receiver", "cheer"))
+    with subscriber(admin) as listener:
+        listener.subscribe(MOODY, "receiver")
+        answered(admin.send(MOODY, "sender", {"type": "greet", "to": "receiver"}))
+        listener.until(lambda _: seen(admin, "receiver") == ["hello"])
+    server.smply("dead-letters", "discard", "--id", letter["id"])
+    assert "no such dead letter" in server.failing_smply("dead-letters", "discard", "--id", letter["id"])
+
+
+def test_a_message_to_nobody_is_kept_until_somebody_is_there(server: RealServer, admin: Asker) -> None:
+    answered(admin.create(MOODY, "early"))
+    answered(admin.send(MOODY, "early", {"type": "greet", "to": "late"}))
+    (letter,) = letters(server, "--instance", "early")
+    assert letter["reason"].startswith("not-found")
+    answered(admin.create(MOODY, "late"))
+    answered(admin.send(MOODY, "late", "cheer"))
+    with subscriber(admin) as listener:
+        listener.subscribe(MOODY, "late")
+        server.smply("dead-letters", "redrive", "--id", letter["id"])
+        listener.until(lambda _: seen(admin, "late") == ["hello"])
