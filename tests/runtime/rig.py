@@ -25,11 +25,13 @@ from statebacked.model.ids import (
     VersionId,
 )
 from statebacked.model.values import (
+    Chattered,
     Envelope,
     External,
     Initialize,
     Json,
     Payload,
+    Performed,
     Source,
     Stepped,
     WorkerSignal,
@@ -167,6 +169,22 @@ class Lodger:
         """Compute, take the steps as durable, perform; the context after them."""
         self.compute(*types, losses=losses)
         return self.commit(await self.hear(Stepped))
+
+    async def take(self, signal: Performed | Chattered) -> Any:  # Any: as above
+        """Compute what the worker says that machine code has sent, as the core does; the context after it."""
+        context = None
+        for sent in signal.sent if isinstance(signal, Performed) else [signal.sent]:
+            self.n += 1
+            inside = Envelope(
+                id=EnvelopeId("inside"),
+                payload=sent.internal,
+                source="self" if sent.service is None else "service",
+                service=sent.service,
+                ends_service=sent.ends_service,
+            )
+            self.attached.compute(self.n, self.seq, [inside], self.load)
+            context = self.commit(await self.hear(Stepped))
+        return context
 
     def commit(self, stepped: Stepped) -> Any:  # Any: as above
         self.keep(stepped)

@@ -29,7 +29,7 @@ async def with_service(r: Rig, name: str = "i") -> Lodger:
     lodger = await settled(r, name)
     await lodger.step("start")
     lodger.attached.perform(lodger.seq)
-    await lodger.hear(Performed)
+    await lodger.take(await lodger.hear(Performed))
     return lodger
 
 
@@ -121,11 +121,24 @@ async def test_a_service_that_ended_is_not_lost() -> None:
     async with rig() as r:
         lodger, other = await with_service(r), await settled(r, "other")
         lodger.compute("end")
+        said = await lodger.hear(Chattered)
+        lodger.commit(await lodger.hear(Stepped))
+        await lodger.take(said)
+        other.compute("die")
+        assert await other.heard() == LOST
+        assert lodger.signals.empty()
+
+
+@run
+async def test_an_event_that_only_the_worker_has_is_lost_with_it() -> None:
+    async with rig() as r:
+        lodger, other = await with_service(r), await settled(r, "other")
+        lodger.compute("end")
         await lodger.hear(Chattered)
         lodger.commit(await lodger.hear(Stepped))
         other.compute("die")
         assert await other.heard() == LOST
-        assert lodger.signals.empty()
+        assert await lodger.heard() == LOST
 
 
 @run
@@ -298,13 +311,30 @@ async def test_services_that_a_trial_started_keep_its_worker() -> None:
         first, second = await settled(r, "a"), await settled(r, "b")
         kept = (await first.step("start", losses=1))["pid"]
         first.attached.perform(first.seq)
-        await first.hear(Performed)
+        assert (await first.take(await first.hear(Performed)))["pid"] == kept
         assert (await second.step("add", losses=1))["pid"] not in {kept}
         assert (await first.step("add"))["pid"] == kept
         first.compute("end")
-        await first.hear(Chattered)
+        said = await first.hear(Chattered)
         first.commit(await first.hear(Stepped))
+        assert (await first.take(said))["pid"] == kept
         assert (await first.step("add"))["pid"] != kept
+
+
+@run
+async def test_the_events_of_a_service_that_was_stopped_keep_no_worker() -> None:
+    async with rig() as r:
+        lodger = await settled(r)
+        kept = (await lodger.step("start", losses=1))["pid"]
+        lodger.attached.perform(lodger.seq)
+        await lodger.take(await lodger.hear(Performed))
+        lodger.compute("tick")
+        said = await lodger.hear(Chattered)
+        lodger.commit(await lodger.hear(Stepped))
+        assert (await lodger.step("add"))["pid"] == kept
+        assert said.sent.service is not None
+        lodger.attached.stop([said.sent.service])
+        assert (await lodger.step("add"))["pid"] != kept
 
 
 # --- the guilty

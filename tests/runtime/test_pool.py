@@ -389,15 +389,15 @@ async def test_a_worker_with_a_running_service_is_not_evicted() -> None:
         await lodger.step("init")
         await lodger.step("start")
         lodger.attached.perform(lodger.seq)
-        await lodger.hear(Performed)
+        await lodger.take(await lodger.hear(Performed))
         [worker] = r.workers()
         await other.step("init")
         [idle] = set(r.workers()) - {worker}
         await idle.gone
         lodger.compute("end")
-        await lodger.hear(Chattered)
-        context = lodger.commit(await lodger.hear(Stepped))
-        assert not context["base"]
+        said = await lodger.hear(Chattered)
+        lodger.commit(await lodger.hear(Stepped))
+        assert not (await lodger.take(said))["base"]
         await worker.gone
         assert lodger.signals.empty()
 

@@ -22,6 +22,7 @@ from statebacked.model.values import (
     Chattered,
     Envelope,
     External,
+    Internal,
     Json,
     Performed,
     Refused,
@@ -61,9 +62,9 @@ class Activation:
     """ports.Attached and worker.Guest."""
 
     __slots__ = (
-        "_awaits_perform", "_compute", "_durable", "_expires_ms", "_loading", "_performing", "_places",
-        "_receive", "_services", "_starts", "_stops", "_top", "_worker", "code", "instance", "key", "number",
-        "on_rest",
+        "_awaits_perform", "_compute", "_durable", "_expires_ms", "_held", "_loading", "_performing",
+        "_places", "_receive", "_services", "_starts", "_stops", "_top", "_worker", "code", "instance",
+        "key", "number", "on_rest",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +90,7 @@ class Activation:
         self._awaits_perform: Seq | None = None
         self._performing: Seq | None = None
         self._services: set[ServiceRun] = set()
+        self._held: dict[int, ServiceRun | None] = {}  # events that only the worker has, by token
 
     # --- ports.Attached
 
@@ -118,6 +120,7 @@ class Activation:
             return
         self._worker.write(protocol.stop(self.number, services))
         self._services.difference_update(services)
+        self._drop_held(services)
         self._rest()
 
     def close(self) -> None:
@@ -161,6 +164,7 @@ class Activation:
             or self._awaits_perform is not None
             or self._performing is not None
             or bool(self._services)
+            or bool(self._held)
         )
 
     @property
@@ -238,6 +242,8 @@ class Activation:
         if len(envelopes) > 1:
             envelopes = envelopes[:1] if envelopes[0].losses else _head(envelopes)
         compute.sent = len(envelopes)
+        if isinstance(envelopes[0].payload, Internal):
+            self._take(envelopes[0], envelopes[0].payload.token)
         worker.began(self)
         address = (compute.number, self.number, self.key.name)
         worker.write(protocol.compute(address, compute.seq, envelopes, base))
@@ -267,6 +273,8 @@ class Activation:
         if not (self._starts or self._stops):
             return
         self._services = {run for run in self._services if run.id not in self._stops}
+        over = {*self._stops, *self._starts}
+        self._drop_held([run for run in self._held.values() if run is not None and run.id in over])
         self._services.update(ServiceRun(id, self._durable) for id in self._starts)
         self._starts = self._stops = ()
         if self._services and self._worker is not None:
@@ -291,6 +299,8 @@ class Activation:
         if changed:
             self._top = Seq(compute.seq + changed)
             self._starts, self._stops = last.starts, last.stops
+            if last.done:
+                self._held.clear()
             if last.has_effects:
                 self._awaits_perform = self._top
         self._answered(worker)
@@ -331,6 +341,7 @@ class Activation:
         if self._worker is not None:
             self._worker.heard()
         for one in sent:
+            self._held[one.internal.token] = one.service
             if one.ends_service and one.service is not None:
                 self._services.discard(one.service)
         self._rest()
@@ -340,12 +351,23 @@ class Activation:
         sent = receipt.inside_of(frame, sections)
         if sent.service not in self._services:
             return  # stopped, or of an earlier life
+        self._held[sent.internal.token] = sent.service
         if sent.ends_service:
             self._services.discard(sent.service)
             self._rest()
         self._deliver(Chattered(sent))
 
     # --- bookkeeping
+
+    def _take(self, envelope: Envelope, token: int) -> None:
+        """An event that the worker holds is computed. Behind the end of a service nothing of it is."""
+        self._held.pop(token, None)
+        if envelope.ends_service and envelope.service is not None:
+            self._drop_held([envelope.service])
+
+    def _drop_held(self, services: Sequence[ServiceRun]) -> None:
+        if self._held:
+            self._held = {token: run for token, run in self._held.items() if run not in services}
 
     def _answered(self, worker: Worker) -> None:
         self._compute = None
@@ -356,7 +378,7 @@ class Activation:
     def _rest(self) -> None:
         """Something ended: see whether anything is still under way."""
         if self._performing is None and self._awaits_perform is None and self._compute is None:
-            if not self._services and self._worker is not None:
+            if not self._services and not self._held and self._worker is not None:
                 self._worker.live.pop(self, None)
             self._rested()
 
@@ -370,6 +392,7 @@ class Activation:
         self._starts = self._stops = ()
         self._awaits_perform = self._performing = None
         self._services.clear()
+        self._held.clear()
 
     def _deliver(self, signal: WorkerSignal) -> None:
         try:
