@@ -5,15 +5,17 @@ A decision is judged when the next one begins or when the activation rests, so i
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import NamedTuple
 
 from statebacked.core import phases
-from statebacked.core.phases import Activation, Performing, Settled, Stepping
+from statebacked.core.phases import Activation, Performing, Settled, Settling, Stepping
 from statebacked.core.policy import Policy
 from statebacked.model.ids import EnvelopeId, SendId, ServiceRun
 from statebacked.model.values import (
     Chattered,
     Commit,
+    Control,
     Envelope,
     Internal,
     Now,
@@ -28,7 +30,12 @@ from statebacked.model.values import (
 )
 from tests.sim.laws import must
 
-OF_PLACES = ("conflict", "not-found", "unavailable")  # what an envelope hears before a worker is asked
+OF_PLACES = (
+    "conflict",
+    "not-found",
+    "unavailable",
+    "invalid-state",
+)  # what an envelope hears before a worker is asked
 
 
 @dataclass(slots=True)
@@ -61,8 +68,20 @@ class Due(NamedTuple):
     code: str
 
 
-def judge(d: Decided, after: Activation, began: Sequence[EnvelopeId]) -> None:
-    """`began`: ids of what was computed, in the order of the newest time of each."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Where a decision has left its activation. `began`: ids of what was computed, in the order of the newest
+    time of each. `allowance`: thousandths of steps that no client causes, left at the decision."""
+
+    after: Activation
+    began: Sequence[EnvelopeId]
+    answer_by: float
+    alarm: int | None
+    allowance: int
+
+
+def judge(d: Decided, outcome: Outcome) -> None:
+    after = outcome.after
     due = refusal_due(d)
     a_refusal_is_told_once(d, due)
     what_is_welcome_waits(d, after, due)
@@ -70,9 +89,13 @@ def judge(d: Decided, after: Activation, began: Sequence[EnvelopeId]) -> None:
     owed_errors_keep_their_order(d, after)
     an_owed_error_does_not_wait_while_it_settles(d, after)
     services_stand_in_the_order_of_their_start(d, after)
-    callers_are_answered_in_the_order_of_their_events(d, began)
+    callers_are_answered_in_the_order_of_their_events(d, outcome.began)
     a_copy_is_closed_only_when_it_is_late_or_wrong(d)
+    what_waits_waits_for_its_bucket(d, outcome)
+    keys_of_repeatable_requests_are_kept(d)
     the_alarm_is_set_only_when_it_changes(d)
+    if not d.has(phases.Gone):
+        the_alarm_is_at_what_comes_next(outcome)
 
 
 # --- refusals ----------------------------------------------------------------------------------------
@@ -80,6 +103,8 @@ def judge(d: Decided, after: Activation, began: Sequence[EnvelopeId]) -> None:
 
 def refusal_due(d: Decided) -> Due | None:
     match d.signal:
+        case phases.Deliver(envelope) if d.before.status == "paused" and not _is_control(envelope):
+            return Due(envelope.id, "invalid-state") if envelope.wants_reply else None
         case phases.Deliver(envelope) if envelope.cause is None:
             return Due(envelope.id, "mailbox-full") if is_full(d, envelope) else None
         case Chattered(sent):
@@ -87,6 +112,10 @@ def refusal_due(d: Decided) -> Due | None:
         case Performed():
             dropped = [sent for sent in sent_then(d) if sent not in kept_of(d)]
             return Due(_inside_id(d, dropped[0]), "too-many-effects") if dropped else None
+        case phases.Tick() if (
+            d.commit is not None and d.commit.rejected is not None and d.before.view is None
+        ):
+            return Due(d.before.mailbox[0].id, "not-found")
         case _:
             return _answer_due(d) if isinstance(d.before.phase, Stepping) else None
 
@@ -121,6 +150,10 @@ def a_refusal_is_told_once(d: Decided, due: Due | None) -> None:
     if isinstance(d.signal, Refused):
         messages = [c.message for c in d.commands if isinstance(c, phases.ReplyRefused | phases.Complain)]
         must(due is None or messages[0] == d.signal.message, "a refusal is told in the machine's words")
+
+
+def _is_control(envelope: Envelope) -> bool:
+    return isinstance(envelope.payload, Control)
 
 
 def _callers(d: Decided) -> set[EnvelopeId]:
@@ -173,10 +206,13 @@ def _bytes_waiting(d: Decided) -> int:
     return sum(len(e.payload.event) for e in d.before.mailbox if isinstance(e.payload, Internal))
 
 
+def known_ids(d: Decided) -> list[EnvelopeId]:
+    return [e.id for e in (*_under_way(d.before), *d.before.mailbox)]
+
+
 def is_row_welcome(d: Decided, envelope: Envelope) -> bool:
     assert envelope.cause is not None
-    known = [e.id for e in (*_under_way(d.before), *d.before.mailbox)]
-    if len(d.before.mailbox) >= d.policy.mailbox_max or envelope.id in known:
+    if len(d.before.mailbox) >= d.policy.mailbox_max or envelope.id in known_ids(d):
         return False
     pending = {t.key: t.attempts for t in d.before.timers}
     attempts = pending.get(envelope.cause.key)
@@ -328,8 +364,29 @@ def an_owed_error_does_not_wait_while_it_settles(d: Decided, after: Activation) 
     if isinstance(back, Stepping) and refusal_due(d) is not None:
         back = back.before
     is_lost = isinstance(d.signal, WorkerLost) or d.has(phases.Close) or isinstance(back, Settled)
+    is_lost = is_lost or after.status == "paused"
     is_late = not isinstance(back, Settled) and d.now.mono >= back.settle_by
     must(is_lost or is_late or after.is_draining, "an error that is owed comes before the instance settles")
+
+
+def keys_of_repeatable_requests_are_kept(d: Decided) -> None:
+    happen = zip(_under_way(d.before), steps_due(d), strict=False)
+    keys = [(e.repeatable, e.id) for e, _ in happen if e.repeatable is not None]
+    must(list(d.commit.repeatables if d.commit else ()) == keys, "the key of a repeatable request is kept")
+
+
+def what_waits_waits_for_its_bucket(d: Decided, o: Outcome) -> None:
+    a = o.after
+    is_elsewhere = a.is_draining or d.has(phases.GoOn) or d.has(phases.Gone)
+    if isinstance(a.phase, Stepping | Performing) or is_elsewhere:
+        return
+    first = next(iter((*a.owed, *a.mailbox) if isinstance(a.phase, Settling) or a.mailbox else ()), None)
+    if first is None or a.status == "paused":
+        must(a.throttled_until is None, "nothing is held back where nothing waits")
+        return
+    must(first.source != "client" and o.allowance < 1_000, "what may begin begins")
+    pause_ms = ceil((1_000 - o.allowance) / d.policy.unasked_per_s)
+    must(a.throttled_until == d.now.mono + pause_ms, "what is held back begins when its bucket has a step")
 
 
 # --- answers and alarms ------------------------------------------------------------------------------
@@ -337,6 +394,7 @@ def an_owed_error_does_not_wait_while_it_settles(d: Decided, after: Activation) 
 
 def callers_are_answered_in_the_order_of_their_events(d: Decided, began: Sequence[EnvelopeId]) -> None:
     told = [c.to for c in d.commands if isinstance(c, phases.Reply)]
+    told = [id for id in told if id in began]  # others are answered for themselves
     must(told == [id for id in began if id in told], "callers are answered in the order of their events")
 
 
@@ -345,9 +403,23 @@ def a_copy_is_closed_only_when_it_is_late_or_wrong(d: Decided) -> None:
     is_wrong = isinstance(d.signal, phases.CauseGone) and any(
         e.cause in d.signal.causes for e in _under_way(d.before)
     )
+    is_wrong = is_wrong or d.has(phases.Gone)
     must(d.has(phases.Close) == (is_late or is_wrong), "a copy is closed when it is late or wrong, not else")
 
 
 def the_alarm_is_set_only_when_it_changes(d: Decided) -> None:
     alarms = [c.at for c in d.commands if isinstance(c, phases.WakeAt)]
     must(len(alarms) <= 1 and d.alarm not in alarms, "the alarm is set only when it changes")
+
+
+def the_alarm_is_at_what_comes_next(o: Outcome) -> None:
+    times: list[int] = []
+    if not isinstance(o.after.phase, Performing):
+        times += [w.answer_by for w in o.after.waiting]
+    if isinstance(o.after.phase, Settling):
+        times.append(o.after.phase.settle_by)
+    elif isinstance(o.after.phase, Stepping | Performing):
+        times.append(int(o.answer_by))
+    if o.after.throttled_until is not None:
+        times.append(o.after.throttled_until)
+    must(o.alarm == min(times, default=None), "the alarm is at what comes next")

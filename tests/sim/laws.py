@@ -82,6 +82,8 @@ class Life:
     ended_in_silence: set[ServiceRun] = field(
         default_factory=set
     )  # their end changed nothing, or was refused
+    floor: int = 0  # the ts of the last life of that name
+    is_deleted: bool = False
     dead_letters: list[Json] = field(default_factory=list)
 
     @property
@@ -112,6 +114,9 @@ def follow(life: Life, commit: Commit, at: Instant, epoch: Epoch, policy: Policy
         sends += reaction.sends
     _compare_timers(life, commit, timers_set, removed)
     _compare_messages(life, commit, sends)
+    if commit.deleted_at is not None:
+        life.is_deleted = True
+        return
     services_are_recorded(life, commit)
     head_is_the_newest_state(life, commit)
     if commit.rejected is not None:
@@ -126,8 +131,10 @@ def only_the_owner_writes(commit: Commit, epoch: Epoch) -> None:
 
 
 def nothing_is_written_for_nothing(life: Life, commit: Commit) -> None:
-    changes = commit.head or commit.consumed or commit.rejected or set(commit.services) != life.services
-    must(bool(changes), "a commit changes something")
+    rows = bool(commit.consumed or commit.rejected or commit.repeatables)
+    kept = bool(commit.status or commit.wish or commit.deleted_at)
+    changes = commit.head is not None or set(commit.services) != life.services
+    must(rows or kept or changes, "a commit changes something")
 
 
 def history_is_contiguous(life: Life, commit: Commit) -> None:
@@ -170,7 +177,7 @@ def an_event_is_once_in_the_history(life: Life, transition: Transition) -> None:
 
 
 def ts_strictly_rises(life: Life, transition: Transition, at: Instant) -> None:
-    last = life.views[-1].ts if life.views[-1] is not None else 0
+    last = life.views[-1].ts if life.views[-1] is not None else life.floor
     must(transition.at == at, "a transition is dated by the wall clock of its decision")
     must(transition.ts == max(at, last + 1), "ts is the wall clock, and strictly rises")
 

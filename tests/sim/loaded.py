@@ -22,7 +22,7 @@ from statebacked.model.values import (
     WorkerLost,
 )
 from statebacked.ports import StoreFailed
-from tests.sim import decisions, watch, worker
+from tests.sim import decisions, lifecycle, watch, worker
 from tests.sim.clockwork import Plan
 from tests.sim.laws import Life, must
 from tests.sim.store import Answer, Disk, Line
@@ -46,6 +46,8 @@ class Host(Protocol):
     def process(self) -> worker.Worker: ...
     def answer(self, to: EnvelopeId) -> None: ...
     def refuse(self, to: EnvelopeId, code: str) -> None: ...
+    def rescan(self) -> None: ...
+    def drop(self, loaded: "Loaded") -> None: ...
     def arm(self, timers: tuple[DueTimer, ...]) -> None: ...
     def ended(self, loaded: "Loaded", ending: Ending) -> None: ...
 
@@ -147,8 +149,17 @@ class Loaded:
 
     def _judge_decision(self) -> None:
         decided, self._decided = self._decided, None
-        if decided is not None and self.node.epoch == self.disk.epoch:
-            decisions.judge(decided, self.a, list(self.watch.began))
+        if decided is None or self.node.epoch != self.disk.epoch:
+            return
+        outcome = decisions.Outcome(
+            after=self.a,
+            began=list(self.watch.began),
+            answer_by=watch.answer_by(self.watch, self.a),
+            alarm=self._alarm_at,
+            allowance=watch.allowance_left(self.watch, decided.now),
+        )
+        decisions.judge(decided, outcome)
+        lifecycle.judge(decided, self.a)
 
     def _note(self, decided: decisions.Decided) -> None:
         watch.hear(self.watch, decided)
@@ -223,8 +234,8 @@ class Loaded:
 
     def _execute(self, command: phases.Command) -> None:  # noqa: C901, PLR0912 - one case for each command
         self.s.trace("command", self.number, command)
-        assert self._decided is not None
-        self._decided.commands.append(command)
+        if self._decided is not None:  # None: it is gone
+            self._decided.commands.append(command)
         if self.s.rng.random() < self.s.faults.execute_fails:
             raise Fault
         if isinstance(command, phases.Reply | phases.Publish):
@@ -254,10 +265,23 @@ class Loaded:
                 self.node.arm(timers)
             case phases.GoOn():
                 self.signal(phases.Tick())
+            case phases.Rescan():
+                self.node.rescan()
+            case phases.Gone():
+                self._judge_decision()
+                self._retire()
+                self.node.drop(self)
             case phases.Publish() | phases.Complain():
                 pass
             case _:
                 raise AssertionError("the simulated machine has no family yet")
+
+    def _retire(self) -> None:
+        self.driver.has_ended = True
+        self._undecided.clear()
+        late, self.outside = self.outside, {}
+        for id in late:
+            self.node.refuse(id, "not-found")
 
     def _judge(self, command: phases.Command) -> None:
         w, life, now = self.watch, self.life(), self._decided_at
@@ -267,7 +291,7 @@ class Loaded:
             case phases.Perform(seq):
                 watch.performs(w, life, seq, now)
             case phases.Stop(services):
-                w.may_stop = w.may_stop or self._has_flooded(services)
+                w.may_stop = w.may_stop or self._has_flooded(services) or self._is_control()
                 watch.stops(w, self.a, command, now)
             case phases.Close():
                 watch.lose_worker(w, None)
@@ -288,12 +312,14 @@ class Loaded:
             case _:
                 pass
 
+    def _is_control(self) -> bool:
+        commit = self._decided.commit if self._decided is not None else None
+        return commit is not None and (commit.status == "paused" or commit.deleted_at is not None)
+
     def _has_flooded(self, services: tuple[object, ...]) -> bool:
-        """A service that is stopped for what it said is owed that reason."""
-        return len(services) == 1 and any(
-            e.service == services[0] and getattr(e.payload, "code", "") == "service-flooded"
-            for e in self.a.owed
-        )
+        """A service is stopped for what it says."""
+        signal = self._decided.signal if self._decided is not None else None
+        return isinstance(signal, Chattered) and services == (signal.sent.service,)
 
     def _set_alarm(self, at: int | None) -> None:
         if self._alarm is not None:
@@ -338,7 +364,8 @@ class Loaded:
                 self.signal(WorkerLost())
             else:
                 base = self.disk.saved(self.key)
-                if base.seq != command.seq:
+                is_another = found is not None and found.id != self.instance
+                if base.seq != command.seq or is_another:
                     self.signal(WorkerLost())  # another owner has gone on
                     return
                 process.down.send(worker.Compute(self.number, n, command.seq, command.envelopes, base))

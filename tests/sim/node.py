@@ -8,7 +8,15 @@ from statebacked.core import phases
 from statebacked.core.instance import activate, conceive
 from statebacked.core.phases import Stepping
 from statebacked.engine.driver import Ending
-from statebacked.model.ids import ActivationNumber, EnvelopeId, InstanceId, InstanceKey, Instant, VersionId
+from statebacked.model.ids import (
+    NEVER,
+    ActivationNumber,
+    EnvelopeId,
+    InstanceId,
+    InstanceKey,
+    Instant,
+    VersionId,
+)
 from statebacked.model.values import Cause, DueTimer, Envelope, External, InstanceRecord, Outcome
 from statebacked.ports import StoreFailed
 from tests.sim import worker
@@ -26,6 +34,7 @@ LOST = "lost"
 @dataclass(slots=True)
 class Loading:
     envelopes: list[Envelope] = field(default_factory=list)
+    timers: list[DueTimer] = field(default_factory=list)
 
 
 class Node:
@@ -128,6 +137,8 @@ class Node:
         loaded.signal(phases.Tick())
         for envelope in loading.envelopes:
             self._give(key, envelope)
+        for due in loading.timers:
+            self._deliver_timer(due)
         if self.loaded.get(key) is loaded and loaded.a.view is None and loaded.is_idle():
             self.drop(loaded)
 
@@ -135,7 +146,8 @@ class Node:
         number = ActivationNumber(self.s.next_number())
         if found is None:
             instance = InstanceId(f"ins_{number}")
-            activation = conceive(instance, key, VersionId("ver"), number, self.epoch)
+            floor = self.disk.rows.graves.get(key, NEVER)
+            activation = conceive(instance, key, VersionId("ver"), number, self.epoch, floor)
         else:
             activation = activate(found, number, self.epoch)
         self._instances[number] = activation.instance
@@ -223,6 +235,9 @@ class Node:
         self._pushed += 1
         heapq.heappush(self._heap, (due.fire_at, self._pushed, due))
 
+    def rescan(self) -> None:
+        self._must_scan()
+
     def _must_scan(self) -> None:
         self._horizon = 0
         self.s.clockwork.after(SETBACK_MS, self._pump)
@@ -254,7 +269,11 @@ class Node:
         self._plan_pump()
 
     def _deliver_timer(self, due: DueTimer) -> None:
-        self._give(due.key, _timer_envelope(due))
+        loaded = self.loaded.get(due.key)
+        if loaded is None:
+            self._want(due.key).timers.append(due)
+        elif loaded.instance == due.instance:
+            loaded.deliver(_timer_envelope(due))
 
 
 def _timer_envelope(due: DueTimer) -> Envelope:

@@ -77,11 +77,13 @@ class Disk:
         if outcome is Outcome.COMMITTED:
             if commit.birth is not None:
                 self.lives[commit.instance] = Life(commit.instance, commit.birth.key)
+                self.lives[commit.instance].floor = self.rows.graves.get(commit.birth.key, 0)
             life = self.lives[commit.instance]
             life.ended_in_silence.update(ended_in_silence)
             follow(life, commit, asked_at, self.epoch, self._policy)
             _, rows = self.rows.indexes.rows.get(commit.instance, (None, ()))
-            index_rows_are_those_of_the_head(life, rows)
+            if not life.is_deleted:
+                index_rows_are_those_of_the_head(life, rows)
         return outcome
 
 

@@ -11,26 +11,33 @@ from statebacked.model.ids import (
     EnvelopeId,
     InstanceKey,
     InstanceName,
+    Instant,
     MachineName,
     OrgId,
     RowKey,
     Seq,
     ServiceId,
     ServiceRun,
+    VersionId,
 )
 from statebacked.model.values import (
     Chattered,
+    Delete,
     Envelope,
     External,
     Initialize,
     Internal,
     Json,
     Message,
+    Pause,
     Performed,
     Refused,
+    Repeatable,
+    Resume,
     Sent,
     Step,
     Stepped,
+    Wish,
 )
 from tests.sim.clockwork import Clockwork
 from tests.sim.laws import must
@@ -77,6 +84,8 @@ class World:
             clockwork.at(ms, self._audit)
         clockwork.run_until(ACTIVE_MS)
         self._calm_down()
+        clockwork.run_until(ACTIVE_MS + QUIET_MS // 2)
+        self._resume()
         clockwork.run_until(ACTIVE_MS + QUIET_MS)
         self._flush(1)
         clockwork.run_until(ACTIVE_MS + 2 * QUIET_MS)
@@ -100,6 +109,9 @@ class World:
     def _plan_request(self, ms: float, key: InstanceKey, *, initial: bool) -> None:
         id = EnvelopeId(f"c{len(self.requests)}")
         self.requests[id] = key
+        if not initial and self.rng.random() < 0.06:
+            self._plan_control(ms, key, id)
+            return
         type = "unknown" if self.rng.random() < 0.08 else "go"
         event = Event(type, self.s.next_number(), self.rng.choice((0, 1, 2, 3)))
         envelope = Envelope(
@@ -108,13 +120,28 @@ class World:
             source="client",
             auth=self.rng.choice(AUTHS),
             wants_reply=True,
+            repeatable=Repeatable(b"", id, b"", Instant(0)) if self.rng.random() < 0.2 else None,
         )
+        self.s.clockwork.at(ms, lambda: self._request(key, envelope))
+
+    def _plan_control(self, ms: float, key: InstanceKey, id: EnvelopeId) -> None:
+        versions = (None, VersionId("ver"), VersionId("other"))
+        payloads = (Pause(), Pause(), Resume(), Resume(), Delete(), Wish(self.rng.choice(versions)))
+        envelope = Envelope(id=id, payload=self.rng.choice(payloads), source="client", wants_reply=True)
+        self.s.selected[id] = False
         self.s.clockwork.at(ms, lambda: self._request(key, envelope))
 
     def _request(self, key: InstanceKey, envelope: Envelope) -> None:
         alive = [node for node in self.nodes if node.is_alive]
         node = alive[-1] if not alive or self.rng.random() < 0.7 else self.rng.choice(alive)
         node.request(key, envelope)
+
+    def _resume(self) -> None:
+        for n, key in enumerate(self.keys):
+            id = EnvelopeId(f"r.{n}")
+            self.requests[id] = key
+            self.s.selected[id] = False
+            self.node.request(key, Envelope(id=id, payload=Resume(), source="client", wants_reply=True))
 
     def _flush(self, round: int) -> None:
         """A last event for each instance: errors that are owed come before it."""
@@ -241,6 +268,8 @@ class World:
 def everything_ends(world: World) -> None:
     """After the faults stop everything settles, fires, arrives."""
     for life in world.disk.lives.values():
+        if life.is_deleted:
+            continue
         must(not life.timers, f"every timer fires: {life.timers}")
         must(not life.messages, f"every message arrives: {life.messages}")
         must(not life.services, f"every service ends: {life.services}")
@@ -254,8 +283,8 @@ def everything_ends(world: World) -> None:
 def every_request_is_answered_once(world: World) -> None:
     for id, key in world.requests.items():
         must(id in world.s.results, f"every request is answered: {id}")
-        life = world.disk.life(key)
-        stands = life is not None and id in life.events
+        lives = [life for life in world.disk.lives.values() if life.key == key and id in life.events]
+        stands = bool(lives) and not (lives[0].is_deleted and world.s.results[id] == "not-found")
         result = world.s.results[id]
         if result is None:
             must(stands or not world.s.selected[id], f"an acknowledged event is in the history: {id}")
@@ -305,6 +334,8 @@ def _policy(rng: Random) -> Policy:
         inside_bytes_max=INSIDE_BYTES * rng.choice((1, 3)) if is_tight else 1_000_000,
         timers_max=rng.choice((2, 3, 1_000)),
         undelivered_max=rng.choice((1, 2, 1_000)),
+        unasked_per_s=rng.choice((15, 200)),
+        unasked_burst=rng.choice((2, 20, 5_000)),
         attempts_max=3,
         retry_first_ms=200,
         retry_longest_ms=500,
