@@ -3,7 +3,8 @@
 `python -m tests.e2e.kill --kills 100 [--seed N]` (make kill). 64 clients send events to 64 instances; at a
 random moment the server is killed; it starts again on the same folder and the histories are read. The laws:
 an acknowledged event is in the history once, and no event twice; a timer rings once; a service ends once;
-nothing is performed without its transition; no worker outlives the server.
+nothing is performed without its transition; an instance is found by what its newest state says; no worker
+outlives the server.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from tests.e2e.servers import E2E, RealServer, start_server
 
 INSTANCES = 64
 MACHINE = "ledger"
+INDEX = "by-last"
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class Ledger:
     events: Counter[str] = field(default_factory=Counter)  # "type id" → times in the history
     armed: set[str] = field(default_factory=set)
     services: int = 0  # started minus ended, by the history
+    last: str = ""  # the id of the last "add", which the instance is found by
 
 
 class Broken(AssertionError):
@@ -123,6 +126,10 @@ async def read_histories(server: RealServer, ledgers: list[Ledger]) -> None:
     async with client(server) as http:
         for ledger in ledgers:
             await read_history(http, ledger)
+        query = f"/machines/{MACHINE}/indexes/{INDEX}/query"
+        page = (await http.get(query, params={"limit": "1000"})).json()
+    found = sorted((row["slug"], row["indexValue"]) for row in page["instances"])
+    law(found == sorted((ledger.name, ledger.last) for ledger in ledgers), f"the index says {found}")
 
 
 async def read_history(http: httpx.AsyncClient, ledger: Ledger) -> None:
@@ -145,6 +152,8 @@ def note_transition(ledger: Ledger, transition: dict[str, object]) -> None:
     event = transition["event"]
     assert isinstance(event, dict)
     kind = event["type"]
+    if kind == "add":
+        ledger.last = event["id"]
     if kind == "arm":
         ledger.armed.add(event["id"])
     if kind.startswith(("xstate.done.actor", "xstate.error.actor")):
@@ -287,7 +296,8 @@ def check_performed_of_the_dead(tee: Path, server: RealServer, ledgers: list[Led
 
 
 def set_up(server: RealServer, ledgers: list[Ledger]) -> None:
-    server.smply("machines", "create", "--machine", MACHINE, "--node", str(E2E / "machines" / "ledger.ts"))
+    code, selectors = str(E2E / "machines" / "ledger.ts"), json.dumps({INDEX: "$.last"})
+    server.smply("machines", "create", "--machine", MACHINE, "--node", code, "--index-selectors", selectors)
 
     async def create() -> None:
         async with client(server) as http:

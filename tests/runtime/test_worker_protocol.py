@@ -379,3 +379,29 @@ def test_indexes_are_read_from_the_context(worker5: WorkerProcess) -> None:
     assert isinstance(instance.send({"type": "set", "user": "u" * 2_000}), Refusal)
     assert "idx" not in step(instance.send({"type": "set", "user": "u1"})).header
     assert step(instance.send({"type": "set", "user": None})).header["idx"][0] == ["by-user", []]
+
+
+def test_a_state_that_was_restored_says_its_indexes_when_its_context_changes(worker5: WorkerProcess) -> None:
+    bundle = """import { createMachine, assign } from "xstate";
+      export const allowRead = () => true; export const allowWrite = () => true;
+      export default createMachine({ context: { user: "u1", n: 0 }, on: {
+        touch: { actions: () => {} },
+        count: { actions: assign({ n: ({ context }) => context.n + 1 }) },
+        set: { actions: assign({ user: ({ event }) => event.user }) } } });"""
+    worker5.load(bundle, [["by-user", "$.user"]])
+    snapshot = '{"value":{},"status":"active","historyValue":{},"children":[]}'
+
+    def said(a: int, *events: Header, base: tuple[str, str] | None = None) -> list[object]:
+        items = [{"k": "event", "source": "client", "auth": False} for _ in events]
+        header, _ = worker5.compute(a, 4, items, [json.dumps(event) for event in events], base)
+        return [one.get("idx") for one in header["steps"]]
+
+    u1, u2 = [["by-user", ["u1"]]], [["by-user", ["u2"]]]
+    base = (snapshot, '{"user":"u1","n":0}')
+    count, to_u2, to_u1 = {"type": "count"}, {"type": "set", "user": "u2"}, {"type": "set", "user": "u1"}
+    assert said(1, count, base=base) == [u1]
+    assert said(2, count, count, to_u2, count, to_u1, base=base) == [u1, None, u2, None, u1]
+    assert said(3, to_u1, to_u2, base=base) == [None, u2]
+    # What the host gave up is not what it knows: the next compute stands on the same state.
+    assert said(3, to_u2) == [u2]
+    assert said(3, {"type": "touch"}) == [None]

@@ -6,7 +6,7 @@ export const allowWrite = () => true;
 
 export default setup({
   types: {} as {
-    context: { public: { added: number; rang: number; worked: number } };
+    context: { public: { added: number; rang: number; worked: number }; last: string };
     events:
       | { type: "add"; id: string }
       | { type: "arm"; id: string; ms: number }
@@ -19,11 +19,14 @@ export default setup({
 }).createMachine({
   id: "ledger",
   initial: "open",
-  context: { public: { added: 0, rang: 0, worked: 0 } },
+  context: { public: { added: 0, rang: 0, worked: 0 }, last: "" },
   on: {
     add: {
       actions: [
-        assign({ public: ({ context }) => ({ ...context.public, added: context.public.added + 1 }) }),
+        assign({
+          public: ({ context }) => ({ ...context.public, added: context.public.added + 1 }),
+          last: ({ event }) => event.id,
+        }),
         ({ event }) => console.log(`added ${event.id}`),
       ],
     },
