@@ -5,7 +5,7 @@ from itertools import chain
 import httpx
 import pytest
 
-from statebacked.model.limits import PAGE_ROWS_DEFAULT
+from statebacked.model.limits import MACHINE_INDEXES_MAX, PAGE_ROWS_DEFAULT
 from tests.api.server import ApiServer
 
 pytestmark = pytest.mark.anyio
@@ -125,3 +125,13 @@ async def test_a_cursor_of_another_list_or_org_is_refused(server: ApiServer) -> 
     async with server.client(await server.token(await server.org())) as client:
         response = await client.get("/machines", params={"cursor": cursor})
         assert response.json()["code"] == "invalid-cursor"
+
+
+async def test_a_machine_has_a_bounded_number_of_indexes(server: ApiServer) -> None:
+    org = await server.org()
+    async with server.client(await server.token(org)) as client:
+        names = [f"i{n}" for n in range(MACHINE_INDEXES_MAX + 1)]
+        refused = await client.post("/machines", json={"slug": "m", "indexes": names})
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid-body")
+        assert (await client.post("/machines", json={"slug": "m", "indexes": names[1:]})).status_code == 201
+        assert (await client.get("/machines/m")).json()["machine"]["indexes"] == names[1:]
