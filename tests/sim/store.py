@@ -82,8 +82,7 @@ class Disk:
             life.ended_in_silence.update(ended_in_silence)
             follow(life, commit, asked_at, self.epoch, self._policy)
             _, rows = self.rows.indexes.rows.get(commit.instance, (None, ()))
-            if not life.is_deleted:
-                index_rows_are_those_of_the_head(life, rows)
+            index_rows_are_those_of_the_head(life, rows)
         return outcome
 
 
