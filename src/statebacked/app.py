@@ -18,6 +18,7 @@ from statebacked.api.one_write import OneWriteProtocol
 from statebacked.auth.first_start import AdminFile, ensure_admin
 from statebacked.auth.secrets import Keyring, open_keyring
 from statebacked.core.policy import Policy
+from statebacked.egress.client import GuardedHttp
 from statebacked.engine.service import Engine
 from statebacked.logs.capture import Capture
 from statebacked.logs.reading import Logs
@@ -95,7 +96,9 @@ async def open_server(
             capture.write(code, key, output, line)
             machine_log(code, key, output, line)
 
-        pool = _pool(settings, store, tell, await sandbox)
+        egress = _egress(settings)
+        stack.push_async_callback(egress.aclose)
+        pool = _pool(settings, store, tell, await sandbox, egress)
         stack.push_async_callback(pool.aclose)
         engine = await _engine(settings, store, pool, tell)
         stack.push_async_callback(engine.aclose)
@@ -212,10 +215,24 @@ async def _keyring(settings: Settings, store: SqliteStore) -> Keyring:
     return await open_keyring(store, file, given=settings.master_key, random_bytes=secrets.token_bytes)
 
 
-def _pool(settings: Settings, store: SqliteStore, machine_log: MachineLog, sandbox: Sandbox) -> Pool:
+def _egress(settings: Settings) -> GuardedHttp:
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "16")  # they resolve names; four would soon be held up
+    if settings.allow_egress:
+        logger.warning("machine code may fetch from this machine and private networks")
+    return GuardedHttp(allow_private=settings.allow_egress)
+
+
+def _pool(
+    settings: Settings,
+    store: SqliteStore,
+    machine_log: MachineLog,
+    sandbox: Sandbox,
+    egress: GuardedHttp,
+) -> Pool:
     policy = PoolPolicy(
         step_ms=settings.step_ms,
         authorize_ms=settings.step_ms,
+        settle_ms=settings.settle_ms,
         prewarmed=settings.prewarmed,
         idle_ms=settings.worker_idle_ms,
         memory_mb_max=settings.workers_memory_mb,
@@ -225,7 +242,14 @@ def _pool(settings: Settings, store: SqliteStore, machine_log: MachineLog, sandb
         version = await store.find_version(code.org, code.machine, code.version)
         return version.index_selectors if version is not None else ()
 
-    return Pool(sandbox, policy, store.load_bundle, machine_log, load_selectors=load_selectors)
+    return Pool(
+        sandbox,
+        policy,
+        store.load_bundle,
+        machine_log,
+        load_selectors=load_selectors,
+        egress=egress,
+    )
 
 
 def _http_config(application: Application) -> uvicorn.Config:

@@ -424,7 +424,7 @@ class HttpResponse:
 
 
 class Egress(Protocol):
-    """Requests for machine code and for what orgs configure, under the rules of docs/guide/fetch.md."""
+    """Requests for machine code and for what orgs configure, under the rules of docs/guide/environment.md."""
 
     def send(self, org: OrgId | None, request: HttpRequest) -> AbstractAsyncContextManager[HttpResponse]:
         """Send a request for an org (None: for the server itself); leaving the context ends what is under

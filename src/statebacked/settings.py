@@ -32,6 +32,9 @@ class Settings:
     prewarmed: int = _setting(1, "Idle worker processes kept ready for each major of XState.", 0)
     workers_memory_mb: int = _setting(2_048, "Memory of all workers together, in MB.", 64)
     worker_idle_ms: int = _setting(600_000, "An idle worker ends after this time, in milliseconds.", 1_000)
+    allow_egress: bool = _setting(
+        False, "Let machine code fetch from this machine and private networks: for development."
+    )
     log_days: int = _setting(14, "How long lines of machines are kept, in days.", 1)
     log_mb: int = _setting(1_024, "Room for all lines of machines, in MB; the oldest go first.", 1)
     log_level: str = _setting("info", "debug, info, warning or error.")

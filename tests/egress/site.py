@@ -34,6 +34,7 @@ class Site:
     pages: dict[str, Handler] = field(default_factory=dict)
     requests: list[Got] = field(default_factory=list)
     connections: int = 0
+    came: asyncio.Event = field(default_factory=asyncio.Event)  # a request
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # a client went away in the middle
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
@@ -53,6 +54,7 @@ class Site:
             while (got := await _head(reader)) is not None:
                 got.connection, got.reader = number, reader
                 self.requests.append(got)
+                self.came.set()
                 handler = self.pages.get(got.path.partition("?")[0])
                 if handler is None:
                     got.body = await read_body(got)

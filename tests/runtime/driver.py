@@ -37,6 +37,14 @@ LIMITS = {
     "services_max": 100,
     "index_values_max": 1_000,
     "index_value_bytes_max": 1_024,
+    "fetch": {
+        "per_instance_max": 16,
+        "per_worker_max": 64,
+        "headers_bytes_max": 32_768,
+        "body_bytes_max": 10_000_000,
+        "chunk_bytes_max": 65_536,
+        "window_bytes": 262_144,
+    },
 }
 PATIENCE_S = 10.0
 
@@ -62,7 +70,7 @@ def encode(header: Header, sections: Sequence[str] = ()) -> bytes:
 class WorkerProcess:
     """One `deno run` of a built worker. Frames are read in order; console lines are kept apart."""
 
-    def __init__(self, major: int = 5, **limits: int) -> None:
+    def __init__(self, major: int = 5, **limits: Any) -> None:  # Any: as frames
         self.major = major
         self.limits = {**LIMITS, **limits}
         self.logs: list[Header] = []

@@ -36,7 +36,7 @@ from statebacked.model.values import (
     Stepped,
     WorkerSignal,
 )
-from statebacked.ports import Code, LoadSaved, Saved
+from statebacked.ports import Code, Egress, LoadSaved, Saved
 from statebacked.runtime.crew import Crew
 from statebacked.runtime.pool import Pool, PoolPolicy
 from statebacked.runtime.process import Sandbox, find_sandbox
@@ -210,7 +210,11 @@ def envelope(type: str, *, losses: int = 0, source: Source = "client", auth: Jso
 
 @asynccontextmanager
 async def rig(
-    bundles: dict[str, bytes] | None = None, *, policy: PoolPolicy = QUICK, sandbox: Sandbox = FAKE
+    bundles: dict[str, bytes] | None = None,
+    *,
+    policy: PoolPolicy = QUICK,
+    sandbox: Sandbox = FAKE,
+    egress: Egress | None = None,
 ) -> AsyncIterator[Rig]:
     """A pool; at its end no process of it is left."""
     known = {"v1": b"{}", "v2": b"{}"} if bundles is None else bundles
@@ -223,7 +227,12 @@ async def rig(
         return [("by-user", "$.user")]
 
     pool = Pool(
-        sandbox, policy, load_bundle, lambda *of: logs.put_nowait(Log(*of)), load_selectors=load_selectors
+        sandbox,
+        policy,
+        load_bundle,
+        lambda *of: logs.put_nowait(Log(*of)),
+        load_selectors=load_selectors,
+        egress=egress,
     )
     try:
         yield Rig(pool, known, logs)

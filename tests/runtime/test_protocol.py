@@ -24,7 +24,7 @@ from statebacked.model.values import (
     Source,
 )
 from statebacked.ports import Saved
-from statebacked.runtime import protocol
+from statebacked.runtime import fetch_frames, protocol
 from statebacked.runtime.protocol import FrameReader, ProtocolError
 
 GOLDEN = {
@@ -32,7 +32,7 @@ GOLDEN = {
     for golden in json.loads((Path(__file__).parent / "golden/frames.json").read_bytes())
 }
 FROM_WORKER = {"ready", "loaded", "unloadable", "pong", "step", "refused", "lacks", "performed"}
-FROM_WORKER |= {"inside", "readable", "log"}
+FROM_WORKER |= {"inside", "readable", "log", "fetch", "fetch_upload", "fetch_more", "fetch_abort"}
 OURS = [name for name, golden in GOLDEN.items() if golden["header"]["t"] not in FROM_WORKER]
 THEIRS = [name for name, golden in GOLDEN.items() if golden["header"]["t"] in FROM_WORKER]
 
@@ -44,6 +44,12 @@ def golden_bytes(name: str) -> bytes:
 def frame(header: object, *sections: bytes) -> bytes:
     head = json.dumps(header).encode()
     body = struct.pack(">I", len(head)) + head + b"".join(sections)
+    return struct.pack(">I", len(body)) + body
+
+
+def of_bytes(header: object, section: bytes) -> bytes:
+    head = json.dumps(header).encode()
+    body = struct.pack(">I", len(head) | 0x8000_0000) + head + section
     return struct.pack(">I", len(body)) + body
 
 
@@ -142,6 +148,17 @@ SAID = {
         ],
         Json(b'{"sid":"s1"}'),
     ),
+    "fetch_head": fetch_frames.fetch_head(
+        1,
+        (404, "Not Fóund"),
+        [("set-cookie", "a=1"), ("set-cookie", "b=2")],
+        ("https://example.com/b", True),
+        body=True,
+    ),
+    "fetch_chunk": fetch_frames.fetch_chunk(1, bytes(range(256))),
+    "fetch_chunk: the end": fetch_frames.fetch_chunk(1, b"", ends=True),
+    "fetch_upload_more": fetch_frames.fetch_upload_more(1, 66_536),
+    "fetch_failed": fetch_frames.fetch_failed(1, "example.com is not allowed"),
 }
 
 
@@ -157,7 +174,10 @@ def test_what_the_host_says_is_golden_to_the_byte(name: str) -> None:
 def test_a_golden_frame_reads_as_its_header_and_sections(name: str) -> None:
     golden = GOLDEN[name]
     [(header, sections)] = FrameReader().feed(golden_bytes(name))
-    assert [section.decode() for section in sections] == golden["sections"]
+    if "bytes" in golden:
+        assert sections == [bytes.fromhex(golden["bytes"])]
+    else:
+        assert [section.decode() for section in sections] == golden["sections"]
     read: Any = msgspec.to_builtins(header)  # Any: a golden header is looked into freely
     assert covers(read, golden["header"]), read
 
@@ -220,6 +240,14 @@ def test_a_frame_comes_byte_by_byte() -> None:
         struct.pack(">II", 13, 9) + b'{"t":"\xff"}',
         deep(),
         frame({"t": "log", "stream": "stdout", "lines": ["x" * limits.FRAME_BYTES_MAX]}),
+        struct.pack(">II", 20, 0x8000_0010) + b'{"t":"pong","n":1}'[:16],
+        of_bytes({"t": "pong", "n": 1}, b""),
+        of_bytes({"t": "inside", "a": 1, "token": 1, "service": ["s", 1], "ends": True, "raw": [2]}, b"{}"),
+        of_bytes({"t": "fetch_upload", "f": 1, "ends": False, "raw": [3]}, b"12"),
+        frame(
+            {"t": "fetch", "f": 1, "method": "GET", "url": "x", "headers": [], "redirect": "x", "body": False}
+        ),
+        frame({"t": "fetch_more", "f": 1, "bytes": -1}),
     ],
 )
 def test_a_frame_that_breaks_the_protocol_is_told(data: bytes) -> None:

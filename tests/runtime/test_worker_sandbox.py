@@ -128,9 +128,9 @@ def test_there_is_no_other_way_out(worker5: WorkerProcess, code: str) -> None:
     assert isinstance(run(worker5, f"{code}; return 1"), str)
 
 
-def test_fetch_says_that_it_is_not_there(worker5: WorkerProcess) -> None:
+def test_a_module_that_loads_may_not_fetch(worker5: WorkerProcess) -> None:
     assert str(run(worker5, "return await fetch('http://127.0.0.1:9')")).startswith(
-        "TypeError: fetch is not available in this version of statebacked:"
+        "TypeError: fetch is not allowed while the module loads"
     )
 
 

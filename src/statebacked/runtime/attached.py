@@ -9,6 +9,7 @@ being performed, running services. Only what is live is lost with a worker, and 
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -30,7 +31,7 @@ from statebacked.model.values import (
     WorkerLost,
     WorkerSignal,
 )
-from statebacked.ports import Code, LoadSaved, Saved
+from statebacked.ports import Code, EgressRefused, LoadSaved, Saved
 from statebacked.runtime import protocol, receipt
 from statebacked.runtime.worker import Worker
 
@@ -38,6 +39,7 @@ logger = structlog.get_logger(__name__)
 
 _MESSAGE_CHARACTERS_MAX: Final = 16_000
 _LACKS: Final = Seq(-1)
+_OUTSIDE: Final = frozenset({"client", "timer", "instance"})
 
 
 class Compute(Struct):
@@ -62,9 +64,9 @@ class Activation:
     """ports.Attached and worker.Guest."""
 
     __slots__ = (
-        "_awaits_perform", "_compute", "_durable", "_expires_ms", "_held", "_loading", "_performing",
-        "_places", "_receive", "_services", "_starts", "_stops", "_top", "_worker", "code", "instance",
-        "key", "number", "on_rest",
+        "_awaits_perform", "_compute", "_durable", "_expires_ms", "_fetches_until", "_held", "_is_asked",
+        "_loading", "_performing", "_places", "_receive", "_services", "_settle_ms", "_starts", "_stops",
+        "_top", "_worker", "code", "instance", "key", "number", "on_rest",
     )  # fmt: skip
 
     def __init__(
@@ -74,12 +76,16 @@ class Activation:
         places: Places,
         *,
         read_expires_ms: int,
+        settle_ms: int,
     ) -> None:
         self.code, self.key, self.instance, self.number = address
         self.on_rest: Callable[[], None] | None = None  # called when nothing of it is under way
         self._receive = receive
         self._places = places
         self._expires_ms = read_expires_ms
+        self._settle_ms = settle_ms
+        self._is_asked = False  # from outside, since something was performed
+        self._fetches_until = 0.0  # loop time: until when its own code may fetch
         self._worker: Worker | None = None
         self._compute: Compute | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -97,6 +103,7 @@ class Activation:
     def compute(self, number: int, seq: Seq, envelopes: Sequence[Envelope], load: LoadSaved) -> None:
         worker = self._worker
         if self._compute is not None and self._compute.sent and worker is not None:
+            worker.fetches.answered(self.number)
             worker.answered()  # given up without a close: its answer will be dropped
         self._loading = None
         self._compute = Compute(number, seq, envelopes, load)
@@ -113,12 +120,16 @@ class Activation:
             self._confirm()
         self._awaits_perform = None
         self._performing = seq
+        if self._is_asked:
+            self._is_asked = False
+            self._fetches_until = asyncio.get_running_loop().time() + self._settle_ms / 1000
         worker.write(protocol.perform(self.number, seq))
 
     def stop(self, services: Sequence[ServiceRun]) -> None:
         if self._worker is None:
             return
         self._worker.write(protocol.stop(self.number, services))
+        self._worker.fetches.stopped(self.number, services)
         self._services.difference_update(services)
         self._drop_held(services)
         self._rest()
@@ -129,6 +140,7 @@ class Activation:
         if worker is not None:
             del worker.guests[self.number]
             worker.live.pop(self, None)
+            worker.fetches.closed(self.number)
             worker.write(protocol.close(self.number))
             if compute is not None and compute.sent:
                 worker.answered()
@@ -192,6 +204,7 @@ class Activation:
             return
         assert not self.is_live
         del worker.guests[self.number]
+        worker.fetches.closed(self.number)
         worker.write(protocol.close(self.number))
         self._worker = None
         self._durable = self._top = _LACKS
@@ -244,6 +257,8 @@ class Activation:
         compute.sent = len(envelopes)
         if isinstance(envelopes[0].payload, Internal):
             self._take(envelopes[0], envelopes[0].payload.token)
+        elif envelopes[0].source in _OUTSIDE:
+            self._is_asked = True
         worker.began(self)
         address = (compute.number, self.number, self.key.name)
         worker.write(protocol.compute(address, compute.seq, envelopes, base))
@@ -272,6 +287,9 @@ class Activation:
         self._durable, self._top = self._top, _LACKS
         if not (self._starts or self._stops):
             return
+        if self._worker is not None and self._worker.fetches:
+            stopped = {run for run in self._services if run.id in self._stops}
+            self._worker.fetches.stopped(self.number, stopped)
         self._services = {run for run in self._services if run.id not in self._stops}
         over = {*self._stops, *self._starts}
         self._drop_held([run for run in self._held.values() if run is not None and run.id in over])
@@ -343,7 +361,7 @@ class Activation:
         for one in sent:
             self._held[one.internal.token] = one.service
             if one.ends_service and one.service is not None:
-                self._services.discard(one.service)
+                self._end_service(one.service)
         self._rest()
         self._deliver(Performed(Seq(frame.seq), sent))
 
@@ -353,9 +371,23 @@ class Activation:
             return  # stopped, or of an earlier life
         self._held[sent.internal.token] = sent.service
         if sent.ends_service:
-            self._services.discard(sent.service)
+            self._end_service(sent.service)
             self._rest()
         self._deliver(Chattered(sent))
+
+    def fetch_until(self, service: ServiceRun | None, compute: int | None) -> float:
+        asked = self._compute
+        if compute is not None:
+            if asked is None or asked.number != compute or not asked.sent:
+                raise EgressRefused("the authorizer that asks for it has answered")
+            return math.inf
+        if service is not None:
+            if service not in self._services:
+                raise EgressRefused("the service that asks for it is over")
+            return math.inf
+        if asyncio.get_running_loop().time() >= self._fetches_until:
+            raise EgressRefused("the time to settle is over")
+        return self._fetches_until
 
     # --- bookkeeping
 
@@ -369,7 +401,14 @@ class Activation:
         if self._held:
             self._held = {token: run for token, run in self._held.items() if run not in services}
 
+    def _end_service(self, run: ServiceRun) -> None:
+        self._services.discard(run)
+        if self._worker is not None and self._worker.fetches:
+            self._worker.fetches.ended(self.number, run)
+
     def _answered(self, worker: Worker) -> None:
+        if worker.fetches:
+            worker.fetches.answered(self.number)
         self._compute = None
         worker.heard()
         worker.answered()

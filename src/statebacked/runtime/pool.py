@@ -20,12 +20,24 @@ import structlog
 from statebacked.model.errors import InvalidMachine, Unavailable
 from statebacked.model.ids import ActivationNumber, CodeId, InstanceId, InstanceKey, InstanceName
 from statebacked.model.values import Arrival, Json, PendingTimer, WorkerSignal
-from statebacked.ports import Attached, Code, MachineLog, MigrationFailed, Route, Saved, Validated, WorkerGone
+from statebacked.ports import (
+    Attached,
+    Code,
+    Egress,
+    MachineLog,
+    MigrationFailed,
+    Route,
+    Saved,
+    Validated,
+    WorkerGone,
+)
 from statebacked.runtime.attached import Activation
 from statebacked.runtime.crew import Crew
+from statebacked.runtime.fetches import FetchParts, NoEgress
 from statebacked.runtime.process import Sandbox, empty_folder
 from statebacked.runtime.protocol import Loaded, Unloadable
 from statebacked.runtime.reading import Errand
+from statebacked.runtime.turns import Turns
 from statebacked.runtime.upgrading import Ask, upgrade
 from statebacked.runtime.validate import TryLoad, major_of, read_import_map, validate, without_paths
 from statebacked.runtime.watchdog import PoolPolicy, Watchdog
@@ -60,8 +72,8 @@ class Counters(NamedTuple):
 
 
 class Pool:
-    """Needs how to load a version's code (KeyError: none) and its (index, path) pairs, and whom to give each
-    line that machine code writes.
+    """Needs how to load a version's code (KeyError: none) and its (index, path) pairs, whom to give each line
+    that machine code writes, and what its requests go through (without it they are refused).
 
     Made on the event loop of a thread that lives as long as the server.
     """
@@ -74,11 +86,13 @@ class Pool:
         on_log: MachineLog,
         *,
         load_selectors: LoadSelectors = no_selectors,
+        egress: Egress | None = None,
     ) -> None:
         self._sandbox = sandbox
         self._load_bundle = load_bundle
         self._load_selectors = load_selectors
         self._on_log = on_log
+        self._fetching = FetchParts(egress or NoEgress(), Turns(), policy.authorize_ms)
         self._policy = policy
         self._workers: set[Worker] = set()
         self._leaving: set[asyncio.Future[None]] = set()  # processes that were killed and have not ended
@@ -133,7 +147,13 @@ class Pool:
         receive: Callable[[WorkerSignal], None],
     ) -> Attached:
         address = (code, key, instance, activation)
-        return Activation(address, receive, self, read_expires_ms=self._read_expires_ms)
+        return Activation(
+            address,
+            receive,
+            self,
+            read_expires_ms=self._read_expires_ms,
+            settle_ms=self._policy.settle_ms,
+        )
 
     async def may_read(
         self, code: Code, key: InstanceKey, saved: Saved, auths: Sequence[Json]
@@ -299,7 +319,13 @@ class Pool:
     async def _boot(self, major: int) -> Worker:
         if self._folder is None:
             self._folder = empty_folder()
-        worker = Worker(major, self, self._on_log, in_flight_max=self._policy.in_flight_max)
+        worker = Worker(
+            major,
+            self,
+            self._on_log,
+            in_flight_max=self._policy.in_flight_max,
+            fetching=self._fetching,
+        )
         self._workers.add(worker)
         self._watchdog.wake()
         try:

@@ -28,15 +28,17 @@ from statebacked.model.values import (
     Wish,
 )
 from statebacked.ports import Saved
+from statebacked.runtime.fetch_frames import FetchFrame, FetchLimits, FetchUpload
+from statebacked.runtime.framing import OF_BYTES, two_lengths
+from statebacked.runtime.framing import ProtocolError as ProtocolError
+from statebacked.runtime.framing import encode as _encode
+from statebacked.runtime.framing import frame as _frame
+from statebacked.runtime.framing import framed as _framed
 
 PROTOCOL: Final = 1
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Delay = Annotated[float, msgspec.Meta(ge=0)]
-
-
-class ProtocolError(Exception):
-    """A worker broke the protocol. It must be killed; the text is fit for the machine's owner."""
 
 
 # --- what a worker says --------------------------------------------------------------------------
@@ -195,14 +197,15 @@ class Log(_FromWorker, tag="log"):
 
 _Life = Ready | Loaded | Unloadable | Pong | Log
 _Part = Outlined | ArrivedFrame | Stuck
-FromWorker = _Life | StepFrame | RefusedFrame | Lacks | PerformedFrame | Inside | Readable | _Part
+FromWorker = (
+    _Life | StepFrame | RefusedFrame | Lacks | PerformedFrame | Inside | Readable | _Part | FetchFrame
+)
 Frame = tuple[FromWorker, list[bytes]]
-_WITH_SECTIONS: Final = frozenset({StepFrame, PerformedFrame, Inside, Outlined, ArrivedFrame})
+_WITH_SECTIONS: Final = frozenset({StepFrame, PerformedFrame, Inside, Outlined, ArrivedFrame, FetchUpload})
 _LARGE: Final = frozenset({StepFrame, ArrivedFrame})
 
 _decode_header = msgspec.json.Decoder(FromWorker).decode
-_two_lengths = struct.Struct(">II")
-_read_lengths = _two_lengths.unpack_from
+_read_lengths = two_lengths.unpack_from
 _read_length = struct.Struct(">I").unpack_from
 
 
@@ -242,6 +245,9 @@ class FrameReader:
 
 def _parse(data: bytes, start: int, stop: int) -> Frame:
     length, header_length = _read_lengths(data, start)
+    is_of_bytes = header_length >= OF_BYTES
+    if is_of_bytes:
+        header_length -= OF_BYTES
     at = start + 8 + header_length
     if at > stop:
         raise ProtocolError("a header longer than its frame")
@@ -249,6 +255,8 @@ def _parse(data: bytes, start: int, stop: int) -> Frame:
         header = _decode_header(data[start + 8 : at])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"a frame that cannot be read: {error}") from error
+    if is_of_bytes and type(header) is not FetchUpload:
+        raise ProtocolError("bytes where there is text")
     if length > limits.FRAME_BYTES_MAX and type(header) not in _LARGE:
         raise ProtocolError(f"a frame of {length} bytes")
     sections: list[bytes] = []
@@ -282,6 +290,7 @@ class _Boot(_FromHost, tag="boot"):
     services_max: int
     index_values_max: int
     index_value_bytes_max: int
+    fetch: FetchLimits
 
 
 class _Load(_FromHost, tag="load"):
@@ -377,20 +386,6 @@ class _Arrive(_FromHost, tag="arrive"):
     raw: list[int] = []
 
 
-_encode = msgspec.json.Encoder().encode
-_pack = _two_lengths.pack
-
-
-def _frame(header: object) -> list[bytes]:
-    head = _encode(header)
-    return [_pack(4 + len(head), len(head)), head]
-
-
-def _framed(header: object, sections: list[bytes], size: int) -> list[bytes]:
-    head = _encode(header)
-    return [_pack(4 + len(head) + size, len(head)), head, *sections]
-
-
 def boot(*, authorize_ms: int) -> list[bytes]:
     return _frame(
         _Boot(
@@ -405,6 +400,7 @@ def boot(*, authorize_ms: int) -> list[bytes]:
             services_max=limits.INSTANCE_SERVICES_MAX,
             index_values_max=limits.INSTANCE_INDEX_VALUES_MAX,
             index_value_bytes_max=limits.INDEX_VALUE_BYTES_MAX,
+            fetch=FetchLimits(),
         )
     )
 

@@ -34,6 +34,7 @@ class PoolPolicy:
 
     step_ms: int = 5_000
     authorize_ms: int = 5_000
+    settle_ms: int = 90_000
     start_ms: int = 10_000
     load_ms: int = 10_000
     resident_mib_max: int = limits.WORKER_RESIDENT_MB_MAX

@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, cast
 
 import structlog
 
@@ -21,6 +21,8 @@ from statebacked.model.ids import ActivationNumber, InstanceKey, InstanceName, S
 from statebacked.model.values import Json
 from statebacked.ports import Code, MachineLog, MigrationFailed, Saved, WorkerGone
 from statebacked.runtime import protocol
+from statebacked.runtime.fetch_frames import FETCH_FRAMES, FetchFrame, FetchUpload
+from statebacked.runtime.fetches import NO_FETCHES, Claimant, Fetches, FetchParts
 from statebacked.runtime.process import Process, Sandbox, start_process
 from statebacked.runtime.receipt import ParsePart
 
@@ -33,7 +35,7 @@ _UNASKED_COST: Final = 250  # of each frame and line that nobody asked for, in b
 State = Literal["starting", "ready", "loading", "loaded", "over"]
 
 
-class Guest(Protocol):
+class Guest(Claimant, Protocol):
     """An activation that lives in a worker. Its frames come here."""
 
     @property
@@ -82,7 +84,15 @@ class Hooks(Protocol):
 class Worker:
     """See the module. `crew` writes who is in it and what for, `watchdog` its notes."""
 
-    def __init__(self, major: int, hooks: Hooks, on_log: MachineLog, *, in_flight_max: int) -> None:
+    def __init__(
+        self,
+        major: int,
+        hooks: Hooks,
+        on_log: MachineLog,
+        *,
+        in_flight_max: int,
+        fetching: FetchParts | None = None,
+    ) -> None:
         self.major = major
         self.state: State = "starting"
         self.code: Code | None = None
@@ -91,6 +101,7 @@ class Worker:
         self.guests: dict[int, Guest] = {}  # by activation
         self.live: dict[Guest, None] = {}  # the guests that would lose something with it
         self.reads: dict[int, Read | Part] = {}
+        self.fetches = Fetches(fetching or NO_FETCHES, self)
         self.is_alone = False  # for one activation, or for trials: new work goes elsewhere
         self.is_retired = False  # ended by us without a fault
         self.was_killed_by_others = False  # which says nothing of what it did
@@ -194,7 +205,7 @@ class Worker:
     @property
     def is_working(self) -> bool:
         """Something is under way in it, or a service runs: it must not be evicted."""
-        if self.live or self.reads or self._backlog:
+        if self.live or self.reads or self._backlog or self.fetches:
             return True
         return self.state in {"starting", "loading"}
 
@@ -228,6 +239,7 @@ class Worker:
             if not read.done():
                 read.set_exception(WorkerGone(reason))
         self.reads.clear()
+        self.fetches.close()
         self._hooks.worker_over(self, reason)
 
     # --- computes
@@ -258,10 +270,18 @@ class Worker:
         if self._backlog:
             self.drained()
 
+    @property
+    def is_paused(self) -> bool:
+        """It does not read what it is sent."""
+        assert self._process is not None
+        return self._process.is_paused
+
     def drained(self) -> None:
         assert self._process is not None
         while self._backlog and self._in_flight < self._in_flight_max and not self._process.is_paused:
             self._backlog.popleft().admitted()
+        if self.fetches:
+            self.fetches.drained()
 
     # --- reads
 
@@ -312,6 +332,10 @@ class Worker:
         self.reads[n] = read
         return n
 
+    def is_judging(self, number: int) -> bool:
+        """allowRead is under way under that number."""
+        return isinstance(self.reads.get(number), Read)
+
     def expire_reads(self, now: float) -> None:
         """Give up on reads that nobody answers (they stand in order of time)."""
         while self.reads:
@@ -319,6 +343,7 @@ class Worker:
             if read.expires_at > now and not read.done():
                 return
             del self.reads[n]
+            self.fetches.read_over(n)
             if not read.done():
                 read.set_exception(WorkerGone("does not answer"))
 
@@ -345,7 +370,9 @@ class Worker:
 
     def _unasked(self, frame: protocol.FromWorker, sections: list[bytes]) -> None:
         """What nobody asked for is read at a bounded rate: the server has others to hear."""
-        size = _UNASKED_COST + sum([len(section) for section in sections])
+        size = _UNASKED_COST
+        if type(frame) is not FetchUpload:  # what it may upload is bounded by the credit that it was given
+            size += sum([len(section) for section in sections])
         if type(frame) is protocol.Log:
             size += sum([_UNASKED_COST + len(line) for line in frame.lines])
         self._unasked_bytes += size
@@ -398,6 +425,8 @@ class Worker:
                 guest = self.guests.get(frame.a)
                 if guest is not None:
                     guest.stepped(frame, sections)
+            elif type(frame) in FETCH_FRAMES:
+                self.fetches.received(cast("FetchFrame", frame), sections)
             else:
                 self._dispatch_other(frame, sections)
         except protocol.ProtocolError:
@@ -435,6 +464,8 @@ class Worker:
 
     def _read_answered(self, n: int, ok: list[bool] | None) -> None:
         read = self.reads.pop(n, None)
+        if self.fetches:
+            self.fetches.read_over(n)
         if read is None or read.done():
             return
         if not isinstance(read, Read) or (ok is not None and len(ok) != read.count):

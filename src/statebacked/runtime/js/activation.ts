@@ -59,6 +59,8 @@ export class Activation {
   /** The compute under way, when its authorizer is asynchronous. */
   job: object | null = null;
   isClosed = false;
+  /** Requests of its code that are under way. */
+  fetches = 0;
   /** The live context may differ from what its JSON gives. */
   isTouched = false;
   readonly #create: () => Instance;
@@ -161,7 +163,7 @@ export class Activation {
   /** Whether forgetting it costs no more than loading it again. */
   isIdle(): boolean {
     return this.job === null && this.sent === null && this.unperformed === null && this.held.size === 0 &&
-      !this.pending?.hasEffects && !this.instance.hasServices();
+      this.fetches === 0 && !this.pending?.hasEffects && !this.instance.hasServices();
   }
 
   /** An estimate of what it holds of the heap: texts of one byte a character, and the live objects made of them. */

@@ -2,6 +2,8 @@
 // boot4.ts and boot5.ts are the entries; dist/<major>/boot.js is what the server starts.
 
 import { AsyncLocalStorage } from "node:async_hooks";
+import { Fetches } from "./fetch.ts";
+import type { UploadHeader } from "./frames.ts";
 import { noticingNames, runtimeSpawn } from "./instances.ts";
 import { Log } from "./log.ts";
 import type { Exports } from "./program.ts";
@@ -15,9 +17,14 @@ const LOG_FRAME_BYTES_MAX = 1_000_000;
 export async function boot(library: Library): Promise<never> {
   const owners = new AsyncLocalStorage<Owner>();
   const writer = new Writer();
+  const fetches = new Fetches({
+    post: (header, sections, bytesMax) => writer.post(header, sections, bytesMax),
+    postBytes: (header, bytes) => writer.postBytes(header, bytes),
+    owner: () => owners.getStore(),
+  });
   const natives = closeSandbox(
     (stream, text) => writer.log(speakerOf(owners.getStore()), stream, text),
-    runtimeSpawn(library.spawn),
+    { spawn: runtimeSpawn(library.spawn), fetch: fetches.fetch },
   );
   writer.start(natives);
   const host: Host = {
@@ -29,7 +36,7 @@ export async function boot(library: Library): Promise<never> {
     fatal: natives.fatal,
   };
   try {
-    return await serve(natives, new Worker(host, library), writer);
+    return await serve(natives, new Worker(host, library, fetches), writer);
   } catch (thrown) {
     return natives.fatal(thrown);
   }
@@ -77,6 +84,12 @@ class Writer {
     if (!this.#encoder.push(header, sections, bytesMax)) return false;
     this.#due();
     return true;
+  }
+
+  postBytes(header: UploadHeader, bytes: Uint8Array): void {
+    this.#drain();
+    this.#encoder.pushBytes(header, bytes);
+    this.#due();
   }
 
   log(a: number, stream: "stdout" | "stderr", text: string): void {

@@ -10,7 +10,7 @@ import { eventText, hasType, jsonText, messageOf, traceOf } from "./json.ts";
 import { outHead, outSections, senderOf, sentText, timerHead } from "./outgoing.ts";
 import { utf8Length } from "./protocol.ts";
 import { type Indexed, isSame, selectAll } from "./selectors.ts";
-import type { Services } from "./worker.ts";
+import { computing, type Owner, type Services } from "./worker.ts";
 
 const { parse } = JSON;
 
@@ -37,6 +37,9 @@ export class Job {
   #characters = 0;
   #index = 0;
   #cursor: number;
+  #owner: Owner;
+  /** As whom the authorizer runs. */
+  #judging: Owner | null = null;
 
   constructor(
     private readonly worker: Services,
@@ -45,17 +48,22 @@ export class Job {
     private readonly payloads: readonly string[],
   ) {
     this.#texts = on.durable;
+    this.#owner = computing(on);
     this.#cursor = header.base ? 2 : 0;
   }
 
   /** Answers before it returns, unless an authorizer is asynchronous. */
-  run(): void {
+  start(): void {
+    this.worker.within(this.#owner, () => this.#run());
+  }
+
+  #run(): void {
     while (this.#index < this.header.items.length) {
       let verdict: boolean | Promise<boolean> = true;
       let prepared: Prepared | null = null;
       try {
         prepared = this.#prepare(this.header.items[this.#index]!);
-        if (prepared.item.auth) verdict = this.#authorise(prepared);
+        if (prepared.item.auth) verdict = this.#judge(prepared);
       } catch (thrown) {
         this.#refuse(thrown, false);
         return;
@@ -74,8 +82,10 @@ export class Job {
     verdict.then((allowed) => {
       if (this.on.job !== this || this.on.isClosed) return;
       this.on.job = null;
-      this.worker.within(this.on, () => {
-        if (this.#decide(prepared, allowed)) this.run();
+      this.#judging!.claim = null;
+      this.#owner = computing(this.on);
+      this.worker.within(this.#owner, () => {
+        if (this.#decide(prepared, allowed)) this.#run();
       });
     }).catch((thrown) => this.worker.fatal(thrown));
   }
@@ -101,6 +111,18 @@ export class Job {
       throw new Refused("machine-error", "the event was dropped with the service that sent it");
     }
     return held.event;
+  }
+
+  /** Ask the authorizer, which may fetch until it has answered. Code of earlier items may not: it has run as this owner. */
+  #judge(prepared: Prepared): boolean | Promise<boolean> {
+    const owner = this.#judging = this.#index === 0 ? this.#owner : computing(this.on);
+    const { n, a } = this.header;
+    owner.claim = { a, compute: n };
+    const verdict = owner === this.#owner
+      ? this.#authorise(prepared)
+      : this.worker.within(owner, () => this.#authorise(prepared));
+    if (typeof verdict === "boolean") owner.claim = null;
+    return verdict;
   }
 
   #authorise({ item, value, auth }: Prepared): boolean | Promise<boolean> {

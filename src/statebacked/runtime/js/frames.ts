@@ -8,7 +8,18 @@ export const PROTOCOL = 1;
 export const STEP_BYTES_MAX = 4_000_000;
 export const FRAME_BYTES_MAX = 1_000_000;
 
+/** Of fetches: how many at once, and how their bodies travel (docs/reference/worker-protocol.md). */
+export interface FetchLimits {
+  readonly per_instance_max: number;
+  readonly per_worker_max: number;
+  readonly headers_bytes_max: number;
+  readonly body_bytes_max: number;
+  readonly chunk_bytes_max: number;
+  readonly window_bytes: number;
+}
+
 export interface Limits {
+  readonly fetch: FetchLimits;
   readonly authorize_ms: number;
   readonly context_bytes_max: number;
   readonly step_bytes_max: number;
@@ -71,6 +82,29 @@ export interface Upgrade {
   readonly n: number;
 }
 
+/** Whose code fetches: that of an instance after a commit, of a run of a service, of an authorizer. */
+export type Claim =
+  | { readonly a: number; readonly service?: Run }
+  | { readonly a: number; readonly compute: number }
+  | { readonly read: number };
+
+export type Headers = readonly (readonly [name: string, value: string])[];
+
+export type FetchHeader =
+  | {
+    readonly t: "fetch_head";
+    readonly f: number;
+    readonly status: number;
+    readonly text: string;
+    readonly headers: Headers;
+    readonly url: string;
+    readonly redirected: boolean;
+    readonly body: boolean;
+  }
+  | { readonly t: "fetch_chunk"; readonly f: number; readonly ends: boolean }
+  | { readonly t: "fetch_upload_more"; readonly f: number; readonly bytes: number }
+  | { readonly t: "fetch_failed"; readonly f: number; readonly message: string };
+
 export type HostHeader =
   | ({ readonly t: "boot"; readonly protocol: number } & Limits)
   | {
@@ -86,7 +120,8 @@ export type HostHeader =
   | { readonly t: "close"; readonly a: number }
   | Read
   | ReadEach
-  | Upgrade;
+  | Upgrade
+  | FetchHeader;
 
 export type TimerHeader = ["set", sendId: string, delayMs: number, to?: Target] | ["cancel", sendId: string];
 
@@ -142,7 +177,26 @@ export type WorkerHeader =
     readonly kept: readonly (readonly [key: string, sendId: string])[];
     readonly gone: readonly string[];
   }
-  | { readonly t: "stuck"; readonly n: number; readonly message: string };
+  | { readonly t: "stuck"; readonly n: number; readonly message: string }
+  | (Claim & {
+    readonly t: "fetch";
+    readonly f: number;
+    readonly method: string;
+    readonly url: string;
+    readonly headers: Headers;
+    readonly redirect: string;
+    readonly body: boolean;
+    readonly length?: number;
+  })
+  | { readonly t: "fetch_more"; readonly f: number; readonly bytes: number }
+  | { readonly t: "fetch_abort"; readonly f: number };
+
+/** The one frame of bytes that a worker sends: a piece of a request's body. */
+export interface UploadHeader {
+  readonly t: "fetch_upload";
+  readonly f: number;
+  readonly ends: boolean;
+}
 
 export type Refusal =
   | "rejected-by-machine-authorizer"

@@ -1,14 +1,18 @@
 // Frames of the worker protocol, sans I/O: bytes in, frames out, and back (docs/reference/worker-protocol.md).
-// Sections are handed over as text: they are JSON, or the bundle's JavaScript.
+// Sections are handed over as text: they are JSON, or the bundle's JavaScript. A frame whose header length has its
+// highest bit set has one section, of bytes.
 
 /** One frame as received. `header` is what its JSON gives; the host is trusted to send what the protocol says. */
 export interface Frame {
   readonly header: { readonly t: string };
   readonly sections: readonly string[];
+  /** The section of a frame of bytes, the receiver's to keep. */
+  readonly bytes?: Uint8Array<ArrayBuffer>;
 }
 
 const PREFIX_BYTES = 8;
 const FRAME_BYTES_MAX = 16_000_000;
+const OF_BYTES = 0x8000_0000;
 const KEPT_BYTES_MAX = 1_000_000; // a larger buffer is given back after use
 
 const { parse, stringify } = JSON;
@@ -71,6 +75,7 @@ function readFrames(bytes: Uint8Array, frames: Frame[]): number {
 function readFrame(bytes: Uint8Array, at: number, length: number): Frame {
   const headerBytes = readU32(bytes, at);
   const body = bytes.subarray(at + 4, at + length);
+  if (headerBytes >= OF_BYTES) return ofBytes(body, headerBytes - OF_BYTES);
   if (headerBytes > body.length) throw new Error("a header longer than its frame");
   const text = decode(body);
   if (text.length === body.length) return fromAscii(text, headerBytes);
@@ -88,6 +93,12 @@ function fromAscii(text: string, headerBytes: number): Frame {
   let start = headerBytes;
   for (const size of header.raw ?? []) sections.push(text.slice(start, start += size));
   return { header, sections };
+}
+
+function ofBytes(body: Uint8Array, headerBytes: number): Frame {
+  if (headerBytes > body.length) throw new Error("a header longer than its frame");
+  const header = readHeader(decode(body.subarray(0, headerBytes)));
+  return { header, sections: [], bytes: body.slice(headerBytes) as Uint8Array<ArrayBuffer> };
 }
 
 function readHeader(text: string): { t: string; raw?: number[] } {
@@ -117,6 +128,16 @@ export class Encoder {
     const ascii = bytes === joined.length;
     const sizes = sections.map((section) => ascii ? section.length : utf8Length(section));
     return this.#append(`${stringify(header).slice(0, -1)},"raw":[${sizes.join()}]}`, bytes, bytesMax);
+  }
+
+  /** Append a frame whose one section is `bytes`. */
+  pushBytes(header: { readonly t: string }, bytes: Uint8Array): void {
+    if (this.#scratch.length < bytes.length) this.#scratch = new Uint8Array(bytes.length);
+    this.#scratch.set(bytes);
+    const at = this.#length + 4;
+    const head = `${stringify(header).slice(0, -1)},"raw":[${bytes.length}]}`;
+    this.#append(head, bytes.length, FRAME_BYTES_MAX);
+    this.#out[at]! |= OF_BYTES >>> 24;
   }
 
   /** Everything appended so far, to be written before the next `push`. */

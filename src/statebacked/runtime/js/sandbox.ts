@@ -55,16 +55,19 @@ const REMOVED = [
 
 const WARN_LEVEL = 2;
 
-/**
- * Removes, replaces and installs; `print` gets what machine code says on its console and what it fails to catch,
- * `spawn` is that of the runtime global.
- */
-export function closeSandbox(print: Print, spawn: (what: unknown, options?: unknown) => unknown): Natives {
+/** What machine code may call that is ours: `spawn` is that of the runtime global. */
+export interface Given {
+  spawn(what: unknown, options?: unknown): unknown;
+  fetch: typeof globalThis.fetch;
+}
+
+/** Removes, replaces and installs; `print` gets what machine code says on its console and what it fails to catch. */
+export function closeSandbox(print: Print, { spawn, fetch }: Given): Natives {
   const natives = takeNatives();
   const console = captureConsole(print);
   define("console", console);
   define("performance", coarsePerformance());
-  define("fetch", refuseFetch);
+  define("fetch", fetch);
   const runtime = Object.freeze({ spawn });
   define("__statebacked_rt", runtime);
   define("__statebaked_rt", runtime); // the published @statebacked/machine 0.6.0 spells it so
@@ -118,12 +121,6 @@ function coarsePerformance(): object {
     getEntriesByType: () => [],
     toJSON: () => ({ timeOrigin }),
   });
-}
-
-function refuseFetch(): Promise<never> {
-  return Promise.reject(
-    new TypeError("fetch is not available in this version of statebacked: machine code has no network yet"),
-  );
 }
 
 function catchErrors(console: Console): void {

@@ -6,7 +6,9 @@ import { Activations } from "./activations.ts";
 import type { Adapter, Outlet } from "./adapter.ts";
 import { ask } from "./authorize.ts";
 import { Job } from "./compute.ts";
+import type { Fetches, Fetching } from "./fetch.ts";
 import {
+  type Claim,
   type Compute,
   FRAME_BYTES_MAX,
   type HostHeader,
@@ -37,7 +39,14 @@ type Load = Extract<HostHeader, { readonly t: "load" }>;
 export interface Owner {
   readonly activation: Activation | null;
   readonly service: Run | null;
+  /** As what it may fetch; null: not at all, since it is computing. */
+  claim: Claim | null;
+  readonly counter: Fetching;
   readonly read?: number;
+}
+
+export function computing(activation: Activation): Owner {
+  return { activation, service: null, claim: null, counter: activation };
 }
 
 /** How a log frame names it: the activation, or the read below zero; 0: the module. */
@@ -73,7 +82,7 @@ export interface Services {
   readonly limits: Limits;
   readonly program: Program;
   post(header: WorkerHeader, sections: readonly string[], bytesMax: number): boolean;
-  within(activation: Activation, run: () => void): void;
+  within<T>(owner: Owner, run: () => T): T;
   /** A line for the machine's log. */
   tell(activation: Activation, line: string): void;
   keep(activation: Activation): void;
@@ -84,6 +93,7 @@ export interface Services {
 export class Worker implements Services {
   readonly #host: Host;
   readonly #library: Library;
+  readonly #fetches: Fetches;
   readonly #activations = new Activations(LIVE_BYTES_MAX);
   #limits: Limits | null = null;
   #adapter: Adapter | null = null;
@@ -91,8 +101,9 @@ export class Worker implements Services {
   #upgrades: Upgrades | null = null;
   #tokens = 0;
 
-  constructor(host: Host, library: Library) {
+  constructor(host: Host, library: Library, fetches: Fetches) {
     this.#host = host;
+    this.#fetches = fetches;
     this.#library = library;
   }
 
@@ -133,6 +144,12 @@ export class Worker implements Services {
       case "arrive":
         this.#upgrade(header, frame.sections);
         break;
+      case "fetch_head":
+      case "fetch_chunk":
+      case "fetch_upload_more":
+      case "fetch_failed":
+        this.#fetches.receive(header, frame.bytes);
+        break;
       case "load":
         this.#load(frame.sections[0]!, header).catch((thrown) => this.fatal(thrown));
         break;
@@ -149,6 +166,7 @@ export class Worker implements Services {
   #boot(header: { readonly protocol: number } & Limits): void {
     if (header.protocol !== PROTOCOL) throw new Error(`protocol ${header.protocol} is not spoken here`);
     this.#limits = header;
+    this.#fetches.limits = header.fetch;
     this.#adapter = this.#library.createAdapter({ microstepsMax: header.microsteps_max });
     this.#post({ t: "ready", protocol: PROTOCOL, xstate: this.#library.version });
   }
@@ -189,7 +207,7 @@ export class Worker implements Services {
     }
     const on = activation;
     on.job = null; // a compute that the host has given up is not answered
-    this.within(on, () => new Job(this, on, header, payloads).run());
+    new Job(this, on, header, payloads).start();
     if (!on.isClosed) this.#activations.keep(on);
   }
 
@@ -207,7 +225,7 @@ export class Worker implements Services {
       this.program.machine,
       (of) => this.#outlet(of),
     );
-    if (base) this.within(activation, () => activation.restore(seq, payloads[0]!, payloads[1]!));
+    if (base) this.within(computing(activation), () => activation.restore(seq, payloads[0]!, payloads[1]!));
     return activation;
   }
 
@@ -219,7 +237,10 @@ export class Worker implements Services {
       activation.unperformed = null;
       activation.sent = sent;
       activation.isTouched = true;
-      this.within(activation, () => activation.instance.perform((after) => void (sent.after = after)));
+      this.within(
+        performing(activation),
+        () => activation.instance.perform((after) => void (sent.after = after)),
+      );
       activation.sent = null;
     }
     if (!this.#host.post({ t: "performed", a, seq, sent: sent.entries }, sent.events, FRAME_BYTES_MAX)) {
@@ -247,13 +268,13 @@ export class Worker implements Services {
     const activation = this.#activations.get(a);
     if (activation === undefined) return;
     activation.isTouched = true;
-    this.within(activation, () => activation.stop(services));
+    this.within(performing(activation), () => activation.stop(services));
   }
 
   #close(a: number): void {
     const activation = this.#activations.get(a);
     if (activation === undefined) return;
-    this.within(activation, () => this.#activations.close(a));
+    this.within(performing(activation), () => this.#activations.close(a));
   }
 
   // --- what machine code sends to its own instance
@@ -262,8 +283,7 @@ export class Worker implements Services {
     return {
       sent: (event, service, ends) => this.#sent(activation, event, service, ends),
       within: (service, run) => {
-        const seq = activation.runs.get(service);
-        return this.#host.within({ activation, service: seq === undefined ? null : [service, seq] }, run);
+        return this.#host.within(serving(activation, service), run);
       },
     };
   }
@@ -342,7 +362,8 @@ export class Worker implements Services {
       upgrades: this.#upgrades,
       post: (answer, texts, bytesMax) => this.#host.post(answer, texts, bytesMax),
     };
-    const owner: Owner = { activation: null, service: null, read: header.n };
+    const counter = { fetches: 0 };
+    const owner: Owner = { activation: null, service: null, claim: null, counter, read: header.n };
     this.#host.within(owner, () => upgrade(parts, header, sections));
   }
 
@@ -356,7 +377,9 @@ export class Worker implements Services {
       this.#post({ t: "lacks", n });
       return;
     }
-    const owner: Owner = { activation: texts === null ? null : activation!, service: null, read: n };
+    const reader = texts === null ? null : activation!;
+    const counter = reader ?? { fetches: 0 };
+    const owner: Owner = { activation: reader, service: null, claim: { read: n }, counter, read: n };
     const tell = (reason: string): void => this.#host.log(speakerOf(owner), "stderr", `allowRead ${reason}`);
     const verdicts: (boolean | Promise<boolean>)[] = [];
     try {
@@ -383,8 +406,9 @@ export class Worker implements Services {
 
   #readEach({ n, names }: ReadEach, payloads: readonly string[]): void {
     const auth = payloads.at(-1)!;
+    const counter = { fetches: 0 };
     const verdicts = names.map((name, at) => {
-      const owner: Owner = { activation: null, service: null, read: n + at };
+      const owner: Owner = { activation: null, service: null, claim: { read: n }, counter, read: n + at };
       const tell = (reason: string): void =>
         this.#host.log(speakerOf(owner), "stderr", `allowRead ${reason}`);
       try {
@@ -424,8 +448,8 @@ export class Worker implements Services {
     return this.#host.post(header, sections, bytesMax);
   }
 
-  within(activation: Activation, run: () => void): void {
-    this.#host.within({ activation, service: null }, run);
+  within<T>(owner: Owner, run: () => T): T {
+    return this.#host.within(owner, run);
   }
 
   tell(activation: Activation, line: string): void {
@@ -448,4 +472,16 @@ export class Worker implements Services {
   #post(header: WorkerHeader): void {
     this.#host.post(header, [], FRAME_BYTES_MAX);
   }
+}
+
+/** The instance's own code, after a commit. */
+function performing(activation: Activation): Owner {
+  return { activation, service: null, claim: { a: activation.a }, counter: activation };
+}
+
+function serving(activation: Activation, id: string): Owner {
+  const seq = activation.runs.get(id);
+  if (seq === undefined) return performing(activation);
+  const service: Run = [id, seq];
+  return { activation, service, claim: { a: activation.a, service }, counter: activation };
 }
