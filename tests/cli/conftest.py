@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.fake_server import URL, FakeServer
@@ -35,12 +36,13 @@ class Smply:
     home: Path
     capture: pytest.CaptureFixture[str]
     env: dict[str, str] = field(default_factory=dict)
+    around: dict[str, Any] = field(default_factory=dict)  # other surroundings than the usual
 
     def __call__(self, *arguments: str) -> Outcome:
         env = {"HOME": str(self.home), "PATH": os.environ["PATH"], **self.env}
         if "DENO_DIR" in os.environ:
             env["DENO_DIR"] = os.environ["DENO_DIR"]
-        around = Surroundings(env=env, cwd=self.folder, transport=self.server.transport())
+        around = Surroundings(env=env, cwd=self.folder, transport=self.server.transport(), **self.around)
         self.capture.readouterr()
         with pytest.raises(SystemExit) as ended:
             main(arguments, surroundings=around)

@@ -25,6 +25,8 @@ server = FakeServer()
 server.give("GET /machines",
     {"machines": [{"slug": "first\\x1b[2J", "currentVersion": {"id": "ver_1"}}], "cursor": "c"},
     {"machines": [{"slug": "second"}]})
+server.give("GET /logs", {"maxTimestamp": "2030-01-31T12:00:00.000Z", "logs": [
+    {"machineName": "m", "outputType": "stdout", "log": "a\\tb \\x1b[2J\\u202e\\nsecond line"}]})
 main(sys.argv[3:], surroundings=Surroundings(
     env={"HOME": sys.argv[1]}, cwd=Path(sys.argv[2]), transport=server.transport()))
 """
@@ -143,3 +145,11 @@ def test_help_loads_neither_the_http_client_nor_the_tables() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_lines_of_machines_do_nothing_to_the_terminal(tmp_path: Path, data: Path) -> None:
+    with terminal(tmp_path, data.parent, "logs", "get", "--from", "-1h", "--clean") as screen:
+        screen.until("a\tb \\u001b[2J\\u202e")
+        screen.until("second line")
+    assert screen.process.returncode == 0
+    assert "\x1b" not in screen.shown

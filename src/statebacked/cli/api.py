@@ -6,30 +6,41 @@ A call waits up to 120 s for its answer: an event is answered when its services 
 import gzip
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
 from statebacked.cli.credentials import Credentials
 from statebacked.cli.errors import ApiError, CliError
+from statebacked.cli.event_stream import Event, EventReader
 
 if TYPE_CHECKING:
     # Imported when the first request is made: it costs a third of the time in which --help must be there.
     import httpx
 
-__all__ = ["Api", "JsonObject", "path_of"]
+__all__ = ["Api", "JsonObject", "StreamBroken", "path_of"]
 
 JsonObject = dict[str, object]
 
 ANSWER_TIMEOUT_S = 120.0
 CONNECT_TIMEOUT_S = 5.0
+STREAM_SILENCE_S = 40.0  # a stream says every 15 s that it lives
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def path_of(*segments: str) -> str:
     """`/machines/…` from names, each encoded once, whatever it holds."""
     return "/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+class StreamBroken(CliError):
+    """A stream ended that was to go on. `is_silence`: nothing was heard, not even that it lives."""
+
+    def __init__(self, message: str, *, is_silence: bool = False) -> None:
+        super().__init__(message)
+        self.is_silence = is_silence
 
 
 class Api:
@@ -92,14 +103,51 @@ class Api:
         file = (file_name, gzip.compress(code, mtime=0), "application/javascript")
         self._checked(self._exchange("POST", url, data=form, files={"file": file}))
 
-    def _send(
-        self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: object = None
-    ) -> "httpx.Response":
+    @contextmanager
+    def stream(
+        self, path: str, params: Mapping[str, str], last_id: str | None
+    ) -> Iterator[Iterator[Event] | None]:
+        """Server-sent events, comments among them as empty ones; None when the server says that there is
+        nothing to wait for. Raises, also while they are read, StreamBroken."""
+        import httpx
+
+        assert self._client is not None
+        headers = {**self._headers(), "accept": "text/event-stream"}
+        if last_id is not None:
+            headers["last-event-id"] = last_id
+        url = self._credentials.url.rstrip("/") + path
+        timeout = httpx.Timeout(STREAM_SILENCE_S, connect=CONNECT_TIMEOUT_S)
+        try:
+            with self._client.stream("GET", url, headers=headers, params=params, timeout=timeout) as response:
+                if not response.is_success:
+                    response.read()
+                self._checked(response)
+                yield None if response.status_code == 204 else _events(response)
+        except httpx.ConnectError as exc:
+            raise StreamBroken(self._unreachable()) from exc
+        except httpx.TimeoutException as exc:
+            raise StreamBroken(f"no sign of life from {self._credentials.url}", is_silence=True) from exc
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise StreamBroken(f"the connection to {self._credentials.url} broke: {exc}") from exc
+
+    def _headers(self) -> dict[str, str]:
         headers = {"authorization": f"Bearer {self._credentials.token}"}
         if self._credentials.org:
             headers["x-statebacked-org-id"] = self._credentials.org
         if self._act is not None:
             headers["x-statebacked-act"] = self._act
+        return headers
+
+    def _unreachable(self) -> str:
+        return (
+            f"nothing answers at {self._credentials.url} ({self._credentials.source}): "
+            "is the server running? `statebacked dev` starts one"
+        )
+
+    def _send(
+        self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: object = None
+    ) -> "httpx.Response":
+        headers = self._headers()
         content = None
         if body is not None:
             headers["content-type"] = "application/json"
@@ -115,10 +163,7 @@ class Api:
             # httpx names its own types for what it accepts; all of them are given above.
             return self._client.request(method, url, **request)  # type: ignore[arg-type]
         except httpx.ConnectError as exc:
-            raise CliError(
-                f"nothing answers at {self._credentials.url} ({self._credentials.source}): "
-                "is the server running? `statebacked dev` starts one"
-            ) from exc
+            raise CliError(self._unreachable()) from exc
         except httpx.TimeoutException as exc:
             raise CliError(
                 f"no answer from {self._credentials.url} in {ANSWER_TIMEOUT_S:.0f} seconds"
@@ -135,6 +180,18 @@ class Api:
                 f"; asked for {self._credentials.org}, --org or `smply orgs default set` name another"
             )
         raise refusal
+
+
+def _events(response: "httpx.Response") -> Iterator[Event]:
+    kind = response.headers.get("content-type", "").partition(";")[0].strip()
+    if kind != "text/event-stream":
+        # As a server answers that has no such route.
+        raise ApiError(
+            406, code="", message=f"the server sends {kind or 'nothing'}, no events", request_id=""
+        )
+    reader = EventReader()
+    for data in response.iter_bytes():
+        yield from reader.feed(data)
 
 
 def _host(credentials: Credentials) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from statebacked import __version__
-from statebacked.cli import dead_letters, instances, keys, lifecycle, login, machines, orgs, versions
+from statebacked.cli import dead_letters, instances, keys, lifecycle, login, logs, machines, orgs, versions
 from statebacked.cli.errors import CliError
 from statebacked.cli.output import printable
 from statebacked.cli.surroundings import Globals, Surroundings
@@ -34,6 +34,7 @@ instances.app.command("delete")(lifecycle.delete)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(keys.app, name="keys")
 app.add_typer(orgs.app, name="orgs")
+app.add_typer(logs.app, name="logs")
 app.command("login")(login.login)
 app.command("whoami")(login.whoami)
 

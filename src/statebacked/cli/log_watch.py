@@ -1,0 +1,204 @@
+"""New entries as they come: by the server's stream, else by asking every 30 seconds.
+
+Theory of operation. The stream is opened with the window, and after a break with the id of the last event, so
+that nothing is lost or repeated. A break is followed by another try, later each time, up to 30 s. A server
+that has no stream (or a proxy that lets none through) is polled instead. Polling goes on from a millisecond
+before the last entry that was shown, because the stream may have broken in the middle of one, and leaves out
+what was shown.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from statebacked.cli.api import Api, JsonObject, StreamBroken
+from statebacked.cli.errors import ApiError, CliError
+from statebacked.cli.event_stream import Event
+from statebacked.cli.output import note, rows_of
+from statebacked.cli.times import iso_of, time_of
+
+__all__ = ["Window", "next_batch", "watch"]
+
+POLL_S = 30.0
+BACK_OFF_S = 1.0
+BACK_OFF_S_MAX = 30.0
+SILENT_STREAMS_MAX = 2
+# What a server without the route says, or a proxy that refuses such answers.
+NO_STREAM = frozenset({404, 405, 406, 501})
+PASSING = frozenset({429, 502, 503, 504})
+
+Sleep = Callable[[float], None]
+Now = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Which entries: later than `since`, up to and with `to`, and those of `filters`."""
+
+    since: datetime
+    to: datetime | None
+    filters: Mapping[str, str]
+
+    def query(self, since: datetime | None = None) -> dict[str, str]:
+        """Of a request from then on."""
+        named = {"from": iso_of(since or self.since), **self.filters}
+        return named if self.to is None else {**named, "to": iso_of(self.to)}
+
+
+class NoStream(Exception):
+    """The server cannot be listened to: it must be asked."""
+
+
+@dataclass(slots=True)
+class Shown:
+    """What was shown last: the entries of the newest millisecond."""
+
+    at: str = ""
+    entries: list[JsonObject] = field(default_factory=list)
+
+    def add(self, entry: JsonObject) -> None:
+        at = str(entry.get("timestamp"))
+        if at != self.at:
+            self.at, self.entries = at, []
+        self.entries.append(entry)
+
+
+def next_batch(api: Api, window: Window) -> JsonObject:
+    """The next batch that holds entries, or the one that says that there are none. Raises CliError."""
+    since = window.since
+    while True:
+        batch = api.get("/logs", window.query(since))
+        reached = _reached(batch)
+        is_last = reached <= since or (window.to is not None and reached >= window.to)
+        if rows_of(batch, "logs") or is_last:
+            return batch
+        since = reached
+
+
+def watch(api: Api, window: Window, *, sleep: Sleep, now: Now) -> Iterator[JsonObject]:
+    """Every entry, as it comes, until the window has passed. Raises CliError."""
+    shown = Shown()
+    try:
+        yield from _listen(api, window, shown, sleep)
+    except NoStream:
+        yield from _ask(api, window, shown, sleep=sleep, now=now)
+
+
+# --- listening ---------------------------------------------------------------------------------------
+
+
+class _Listener:
+    """One stream after another, each from where the one before broke off."""
+
+    def __init__(self, api: Api, window: Window) -> None:
+        self._api = api
+        self._window = window
+        self._last_id: str | None = None
+        self._was_open = False
+        self._silent = 0  # streams in a row that did not say a word
+        self._failures = 0  # in a row
+        self.is_over = False
+
+    def entries(self) -> Iterator[JsonObject]:
+        """Of one stream. Raises StreamBroken, ApiError."""
+        with self._api.stream("/logs/stream", self._window.query(), self._last_id) as events:
+            if events is None:  # the window has passed, and there is nothing more in it
+                self.is_over = True
+                return
+            for event in events:
+                self._was_open = True
+                self._failures = self._silent = 0
+                self._last_id = event.id or self._last_id
+                if event.kind == "end":
+                    self.is_over = True
+                    return
+                entry = _entry_of(event)
+                if entry is not None:
+                    yield entry
+
+    def judge(self, failure: StreamBroken | ApiError) -> None:
+        """Whether to try again. Raises NoStream, or the failure."""
+        if isinstance(failure, ApiError):
+            if failure.status in NO_STREAM:
+                raise NoStream from failure
+            if not self._was_open or failure.status not in PASSING:
+                raise failure
+            return
+        if failure.is_silence:
+            self._silent += 1
+            if self._silent >= SILENT_STREAMS_MAX:
+                raise NoStream from failure
+        elif not self._was_open:
+            raise failure
+
+    def pause_s(self) -> float:
+        """How long to wait before the next try."""
+        if self._failures == 1:
+            note("the stream broke off; trying again …")
+        self._failures += 1
+        return float(min(BACK_OFF_S * 2 ** min(self._failures - 1, 10), BACK_OFF_S_MAX))
+
+
+def _listen(api: Api, window: Window, shown: Shown, sleep: Sleep) -> Iterator[JsonObject]:
+    listener = _Listener(api, window)
+    while True:
+        try:
+            for entry in listener.entries():
+                shown.add(entry)
+                yield entry
+        except (StreamBroken, ApiError) as failure:
+            listener.judge(failure)
+        if listener.is_over:
+            return
+        sleep(listener.pause_s())
+
+
+def _entry_of(event: Event) -> JsonObject | None:
+    """The entry of an event, if it has one. Raises ApiError for the event that says why the stream ends."""
+    if not event.data:
+        return None
+    try:
+        value = json.loads(event.data)
+    except ValueError as exc:
+        raise CliError("the stream holds something that is no JSON: is this a statebacked server?") from exc
+    if not isinstance(value, dict):
+        raise CliError("the stream holds JSON that is no object: is this a statebacked server?")
+    if event.kind == "error":
+        raise ApiError(
+            int(value.get("status", 0)),
+            code=str(value.get("code", "")),
+            message=str(value.get("error", "")),
+            request_id="",
+        )
+    return value if event.kind == "message" else None
+
+
+# --- asking ------------------------------------------------------------------------------------------
+
+
+def _ask(api: Api, window: Window, shown: Shown, *, sleep: Sleep, now: Now) -> Iterator[JsonObject]:
+    since = window.since
+    if shown.at:
+        since = max(since, time_of(shown.at) - timedelta(milliseconds=1))
+    known = list(shown.entries)
+    while True:
+        is_passed = window.to is not None and now() > window.to
+        batch = api.get("/logs", window.query(since))
+        entries = rows_of(batch, "logs")
+        for entry in entries:
+            if entry in known:
+                known.remove(entry)
+            else:
+                yield entry
+        reached = _reached(batch)
+        is_caught_up = not entries and reached <= since
+        if window.to is not None and (reached >= window.to or (is_passed and is_caught_up)):
+            return
+        if is_caught_up:
+            sleep(POLL_S)
+        since = max(since, reached)
+
+
+def _reached(batch: JsonObject) -> datetime:
+    return time_of(str(batch.get("maxTimestamp")))
