@@ -2,9 +2,9 @@
 
 `python -m tests.e2e.kill --kills 100 [--seed N]` (make kill). 64 clients send events to 64 instances; at a
 random moment the server is killed; it starts again on the same folder and the histories are read. The laws:
-an acknowledged event is in the history once, and no event twice; a timer rings once; a service ends once;
-nothing is performed without its transition; an instance is found by what its newest state says; no worker
-outlives the server.
+an acknowledged event is in the history once, and no event twice; a timer rings once; a service ends once; a
+message to another instance is heard once, a persistent child made and its end told once; nothing is performed
+without its transition; an instance is found by what its newest state says; no worker outlives the server.
 """
 
 import argparse
@@ -43,6 +43,8 @@ class Ledger:
     seq: int = 0
     events: Counter[str] = field(default_factory=Counter)  # "type id" → times in the history
     armed: set[str] = field(default_factory=set)
+    told: dict[str, str] = field(default_factory=dict)  # id → the instance that it was for
+    spawned: set[str] = field(default_factory=set)
     services: int = 0  # started minus ended, by the history
     last: str = ""  # the id of the last "add", which the instance is found by
 
@@ -80,8 +82,8 @@ async def send(server: RealServer, ledger: Ledger, chance: random.Random) -> Non
     while True:
         ledger.sent += 1
         id = f"{ledger.name}-{ledger.sent}"
-        kind = chance.choices(("add", "arm", "work"), (8, 1, 1))[0]
-        event = {"type": kind, "id": id}
+        kind = chance.choices(("add", "arm", "work", "tell", "spawn"), (16, 2, 2, 2, 1))[0]
+        event = {"type": kind, "id": id, "to": f"l{chance.randrange(INSTANCES)}"}
         if kind == "arm":
             event["ms"] = chance.randrange(0, 2_000)  # type: ignore[assignment]
         writer.write(request(server, ledger.name, event))
@@ -156,7 +158,13 @@ def note_transition(ledger: Ledger, transition: dict[str, object]) -> None:
         ledger.last = event["id"]
     if kind == "arm":
         ledger.armed.add(event["id"])
-    if kind.startswith(("xstate.done.actor", "xstate.error.actor")):
+    elif kind == "tell":
+        ledger.told[event["id"]] = event["to"]
+    elif kind == "spawn":
+        ledger.spawned.add(event["id"])
+    if kind.startswith(("xstate.done.actor.kid-", "xstate.error.actor.kid-")):
+        ledger.events[f"{kind.split('.')[1]} {kind.partition('kid-')[2]}"] += 1
+    elif kind.startswith(("xstate.done.actor", "xstate.error.actor")):
         ledger.services -= 1
         law(ledger.services == 0, f"{ledger.name}: a service ended twice at {ledger.seq}")
     elif kind != "xstate.init":
@@ -249,6 +257,8 @@ class Report:
     acknowledged: int = 0
     performed: int = 0
     rang: int = 0
+    heard: int = 0
+    ended: int = 0
 
 
 def run(kills: int, seed: int, *, is_talkative: bool = False) -> Report:
@@ -280,7 +290,9 @@ def run(kills: int, seed: int, *, is_talkative: bool = False) -> Report:
             server.process.kill()
             server.process.wait()
     report.acknowledged = sum(len(x.acknowledged) for x in ledgers)
-    report.rang = sum(1 for x in ledgers for event in x.events if event.startswith("rang "))
+    for kind in ("rang", "heard"):
+        setattr(report, kind, sum(1 for x in ledgers for event in x.events if event.startswith(f"{kind} ")))
+    report.ended = sum(1 for x in ledgers for event in x.events if event.startswith("done "))
     return report
 
 
@@ -296,7 +308,9 @@ def check_performed_of_the_dead(tee: Path, server: RealServer, ledgers: list[Led
 
 
 def set_up(server: RealServer, ledgers: list[Ledger]) -> None:
-    code, selectors = str(E2E / "machines" / "ledger.ts"), json.dumps({INDEX: "$.last"})
+    leaf, code = (str(E2E / "machines" / f"{machine}.ts") for machine in ("leaf", MACHINE))
+    server.smply("machines", "create", "--machine", "leaf", "--node", leaf)
+    selectors = json.dumps({INDEX: "$.last"})
     server.smply("machines", "create", "--machine", MACHINE, "--node", code, "--index-selectors", selectors)
 
     async def create() -> None:
@@ -317,8 +331,17 @@ async def load_and_kill(
     await loading
 
 
+def unfinished(ledgers: list[Ledger]) -> Iterator[str]:
+    """What was promised and has not come yet."""
+    by_name = {ledger.name: ledger for ledger in ledgers}
+    for ledger in ledgers:
+        yield from (f"rang {id}" for id in ledger.armed if not ledger.events[f"rang {id}"])
+        yield from (f"heard {id}" for id, to in ledger.told.items() if not by_name[to].events[f"heard {id}"])
+        yield from (f"done {id}" for id in ledger.spawned if not ledger.events[f"done {id}"])
+
+
 def finish(server: RealServer, ledgers: list[Ledger]) -> None:
-    """No more faults: every timer must ring, once, and every service end."""
+    """No more faults: every timer must ring, once, every service end, every message and child arrive."""
 
     async def settle() -> None:
         async with client(server) as http:
@@ -328,10 +351,10 @@ def finish(server: RealServer, ledgers: list[Ledger]) -> None:
         until = time.monotonic() + 15
         while True:
             await read_histories(server, ledgers)
-            silent = [i for x in ledgers for i in x.armed if not x.events[f"rang {i}"]]
-            if not silent:
+            missing = list(unfinished(ledgers))
+            if not missing:
                 break
-            law(time.monotonic() < until, f"timers never rang: {silent[:3]}")
+            law(time.monotonic() < until, f"never came: {missing[:3]}")
             await asyncio.sleep(0.1)
 
     asyncio.run(settle())
@@ -349,7 +372,8 @@ def main() -> int:
     report = run(given.kills, given.seed, is_talkative=True)
     print(
         f"{report.kills} kills: {report.acknowledged} acknowledged events, {report.rang} timers, "
-        f"{report.performed} performed steps; every law held"
+        f"{report.heard} messages, {report.ended} children, {report.performed} performed steps; "
+        "every law held"
     )
     return 0
 

@@ -8,4 +8,4 @@ def test_the_laws_hold_after_kill_9_under_load() -> None:
     assert report.kills == 5
     assert report.acknowledged > 100
     assert report.performed > 10
-    assert report.rang > 0
+    assert min(report.rang, report.heard, report.ended) > 0

@@ -1,8 +1,16 @@
 // The machine of the kill test: every event has an id, timers carry one, and a service answers after a moment.
-import { assign, fromPromise, raise, setup } from "xstate";
+import { assign, fromPromise, raise, sendTo, setup } from "xstate";
 
 export const allowRead = () => true;
 export const allowWrite = () => true;
+
+declare const __statebacked_rt: { spawn(instance: object, options: object): unknown };
+
+type Tell = { type: "tell"; id: string; to: string };
+
+/** The instance that the event names: any that is known can be sent to. */
+const other = ({ event }: { event: unknown }) =>
+  ({ type: "statebacked.instance", machineName: "ledger", machineInstanceName: (event as Tell).to }) as never;
 
 export default setup({
   types: {} as {
@@ -11,6 +19,10 @@ export default setup({
       | { type: "add"; id: string }
       | { type: "arm"; id: string; ms: number }
       | { type: "rang"; id: string }
+      | Tell
+      | { type: "heard"; id: string }
+      | { type: "spawn"; id: string }
+      | { type: "xstate.done.actor.*" }
       | { type: "work"; id: string };
   },
   actors: {
@@ -35,6 +47,16 @@ export default setup({
         delay: ({ event }) => event.ms,
       }),
     },
+    tell: { actions: sendTo(other, ({ event }) => ({ type: "heard", id: (event as Tell).id }) as never) },
+    heard: { actions: ({ event }) => console.log(`heard ${event.id}`) },
+    spawn: {
+      actions: assign(({ event, context }) => {
+        const child = { machineName: "leaf", machineInstanceName: event.id };
+        __statebacked_rt.spawn(child, { name: `kid-${event.id}`, context: { id: event.id } });
+        return context;
+      }),
+    },
+    "xstate.done.actor.*": { actions: ({ event }) => console.log(event.type) },
     rang: {
       actions: [
         assign({ public: ({ context }) => ({ ...context.public, rang: context.public.rang + 1 }) }),
