@@ -6,7 +6,7 @@ export DENO_NO_UPDATE_CHECK := 1
 FILE ?= examples/toggler/toggler.ts
 SEEDS ?= 200
 
-.PHONY: browser setup dev test check sim kill bench fmt lock clean
+.PHONY: browser faketime setup dev test check sim kill bench fmt lock clean
 
 setup: .venv/.installed src/statebacked/runtime/js/dist/.built ## .venv with everything; called by the others
 
@@ -53,7 +53,13 @@ browser: ## Debian's Chromium, for the page tests
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 		|| { echo "the page tests need Chromium; run: sudo apt-get install chromium"; exit 1; }; }
 
-test: check tests/e2e/node_modules/.installed browser ## everything
+faketime: ## Debian's libfaketime, for the tests that set the clock
+	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || { \
+		echo "installing Debian's faketime"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends faketime >/dev/null; } \
+		|| { echo "the tests that set the clock need libfaketime; run: sudo apt-get install faketime"; exit 1; }; }
+
+test: check tests/e2e/node_modules/.installed browser faketime ## everything
 	$(PY) -m pytest -q -m "worker or e2e"
 
 kill: setup ## 100 times kill -9 under load; the laws must hold after each
