@@ -1,7 +1,7 @@
 """The code blocks of a Markdown document, with what the words after their language say.
 
-`title=NAME` is a file, `run` is run, `output` is what the block run before it prints, `xstate=4` is for that
-major only.
+`title=NAME` is a file, `from=PATH` lines of one in the repository, `run` is run, `output` is what the block
+run before it prints (`run soon`: prints in the end), `xstate=4` is for that major only.
 """
 
 import re
@@ -16,7 +16,9 @@ class Block:
     language: str
     text: str
     title: str | None
+    source: str | None
     is_run: bool
+    is_soon: bool
     is_output: bool
     xstate: str | None
 
@@ -33,7 +35,9 @@ def _block(found: re.Match[str]) -> Block:
         language=found["language"],
         text=found["text"],
         title=named.get("title"),
+        source=named.get("from"),
         is_run="run" in words,
+        is_soon="soon" in words,
         is_output="output" in words,
         xstate=named.get("xstate"),
     )
