@@ -29,7 +29,8 @@ class PoolPolicy:
     """`prewarmed` generic workers are kept for each major that was used, or is in `prewarmed_majors`.
 
     A worker that is idle for `idle_ms` is evicted; sooner, the least recently used first, when all together
-    pass `memory_mb_max`. While idle it may keep a CPU busy for `burned_s`.
+    pass `memory_mb_max`. An idle one may use `burning_s` of CPU in a second, and more than
+    that in `burned_looks_max` seconds in a row.
     """
 
     step_ms: int = 5_000
@@ -39,7 +40,8 @@ class PoolPolicy:
     load_ms: int = 10_000
     resident_mib_max: int = limits.WORKER_RESIDENT_MB_MAX
     memory_mb_max: int = 2_048
-    burned_s: int = 10
+    burning_s: float = 0.5
+    burned_looks_max: int = 10
     idle_ms: int = 10 * 60_000
     alone_idle_ms: int = 5_000
     prewarmed: int = 1
@@ -120,12 +122,12 @@ class Watchdog:
 
     def _count_burning(self, worker: Worker) -> None:
         """Code that nobody waits for: it is pinged, and ended when it answers and goes on burning."""
-        if not worker.burns():
+        if worker.cpu_used_s() < self._policy.burning_s:
             worker.burned_looks = 0
             return
         worker.burned_looks += 1
         worker.is_dirty = True
-        if worker.burned_looks > self._policy.burned_s and not worker.is_over:
+        if worker.burned_looks > self._policy.burned_looks_max and not worker.is_over:
             worker.kill("kept a CPU busy while nothing was asked of it")
 
     def _listen(self, worker: Worker, now: float, *, is_late: bool) -> None:

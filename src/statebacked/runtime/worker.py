@@ -29,7 +29,6 @@ from statebacked.runtime.receipt import ParsePart
 logger = structlog.get_logger(__name__)
 
 READS_MAX: Final = 4_096
-_BURNS_S: Final = 0.5
 _UNASKED_COST: Final = 250  # of each frame and line that nobody asked for, in bytes, besides what it holds
 
 State = Literal["starting", "ready", "loading", "loaded", "over"]
@@ -381,11 +380,11 @@ class Worker:
             assert self._process is not None
             self._process.pause_reading()
 
-    def burns(self) -> bool:
-        """Whether it has used more than half a second of CPU since it was last asked this."""
+    def cpu_used_s(self) -> float:
+        """How much CPU it has used since it was last asked this, in seconds."""
         before = self._cpu_s
         self._cpu_s = 0.0 if self._process is None else self._process.cpu_seconds()
-        return self._cpu_s - before > _BURNS_S
+        return self._cpu_s - before
 
     def measure(self) -> int:
         """Look at its resident size, in bytes."""
