@@ -35,6 +35,7 @@ class Site:
     requests: list[Got] = field(default_factory=list)
     connections: int = 0
     came: asyncio.Event = field(default_factory=asyncio.Event)  # a request
+    gone: asyncio.Event = field(default_factory=asyncio.Event)  # a client closed its connection
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # a client went away in the middle
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
@@ -62,6 +63,7 @@ class Site:
                 else:
                     await handler(got, writer)
                 await writer.drain()
+            self.gone.set()
         except (ConnectionError, asyncio.IncompleteReadError):
             self.lost.set()
         finally:

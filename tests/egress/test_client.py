@@ -61,10 +61,19 @@ def names(**addresses: Sequence[str]) -> Resolve:
 
 @asynccontextmanager
 async def guarded(
-    *, allow_private: bool = True, resolve: Resolve | None = None, headers_ms: int = 5_000, tls: Any = None
+    *,
+    allow_private: bool = True,
+    resolve: Resolve | None = None,
+    headers_ms: int = 5_000,
+    tls: ssl.SSLContext | None = None,
+    kept_s: float = 15,
 ) -> AsyncIterator[GuardedHttp]:
     http = GuardedHttp(
-        allow_private=allow_private, resolve=resolve or names(), ssl_context=tls, headers_ms=headers_ms
+        allow_private=allow_private,
+        resolve=resolve or names(),
+        ssl_context=tls,
+        headers_ms=headers_ms,
+        kept_s=kept_s,
     )
     try:
         yield http
@@ -575,6 +584,38 @@ async def test_connections_are_kept_for_one_org_address_and_name() -> None:
             async with http.send(org, request) as response:
                 assert [piece async for piece in response.body] == [b"ok"]
         assert [got.connection for got in served.requests] == [1, 1, 2, 3, 1]
+
+
+@run
+async def test_connections_that_nobody_needs_are_closed() -> None:
+    async with site() as served, guarded(kept_s=0.05) as http:
+        served.pages["/"] = text(b"ok")
+        await ask(http, served.url("/"))
+        async with asyncio.timeout(10):
+            await served.gone.wait()
+        assert http._pools._pools == {}
+
+
+@run
+async def test_slow_names_of_one_org_hold_up_no_other() -> None:
+    asked: list[str] = []
+    release = asyncio.Event()
+
+    async def resolve(name: str) -> list[str]:
+        asked.append(name)
+        if name.startswith("slow"):
+            await release.wait()
+        return ["127.0.0.1"]
+
+    async with site() as served, guarded(resolve=resolve) as http:
+        served.pages["/"] = text(b"ok")
+        slow = [asyncio.ensure_future(ask(http, served.url("/", f"slow{n}.test"))) for n in range(4)]
+        other = HttpRequest(method="GET", url=served.url("/", "quick.test"))
+        async with http.send(OrgId("org_2"), other) as response:
+            assert response.status == 200
+        assert sorted(asked) == ["quick.test", "slow0.test", "slow1.test"]
+        release.set()
+        await asyncio.gather(*slow)
 
 
 @run

@@ -13,7 +13,7 @@ from statebacked.model import limits
 from statebacked.model.ids import ActivationNumber, MachineName, OrgId, Seq, ServiceId, ServiceRun, VersionId
 from statebacked.ports import Code, EgressFailed, EgressRefused, HttpRequest, HttpResponse
 from statebacked.runtime.fetch_frames import PIECE_COST, Fetch, FetchAbort, FetchFrame, FetchMore, FetchUpload
-from statebacked.runtime.fetches import Fetches, FetchParts, NoEgress
+from statebacked.runtime.fetches import Fetches, FetchParts, NoEgress, Shares
 from statebacked.runtime.framing import ProtocolError
 from statebacked.runtime.turns import Turns
 from tests.runtime.rig import run
@@ -87,7 +87,9 @@ class Egress:
 
 def made(egress: Any = None) -> tuple[Fetches, Home]:  # Any: a double of a port
     home = Home()
-    parts = FetchParts(Egress(waits=True) if egress is None else egress, Turns(), authorize_ms=5_000)
+    parts = FetchParts(
+        Egress(waits=True) if egress is None else egress, Turns(), Shares(), authorize_ms=5_000
+    )
     return Fetches(parts, home), home
 
 
@@ -200,6 +202,40 @@ async def test_more_requests_than_may_be_are_a_breach() -> None:
 
 
 @run
+async def test_an_org_and_a_server_have_so_many_under_way_and_get_them_back() -> None:
+    parts = FetchParts(Egress(waits=True), Turns(), Shares(), authorize_ms=5_000)
+    homes = [Home() for _ in range(16)]
+    for number, home in enumerate(homes):
+        home.guests = {a: Instance() for a in range(1, 5)}
+        if number >= 4:
+            home.code = Code(OrgId(f"org_1{number // 4}"), MachineName("m"), VersionId("v"), "5.33.3")
+    workers = [Fetches(parts, home) for home in homes]
+
+    def fill(fetches: Fetches) -> None:
+        for f in range(limits.FETCHES_PER_WORKER_MAX):
+            fetches.received(fetch(f, **{**OWN, "a": 1 + f // limits.FETCHES_PER_INSTANCE_MAX}), [])
+
+    for fetches in workers[:4]:
+        fill(fetches)
+    another = Home()
+    of_the_org = Fetches(parts, another)
+    of_the_org.received(fetch(1, **OWN), [])
+    assert "256 requests of this org" in (await another.hears("fetch_failed"))[0]["message"]
+    for fetches in workers[4:]:
+        fill(fetches)
+    assert sum(map(len, workers)) == limits.FETCHES_MAX
+    message = "the server has too many requests under way"
+    assert (await homes[-1].hears("fetch_failed"))[0]["message"] == message
+    await idle()
+    for fetches in workers:
+        fetches.close()
+    await idle()
+    of_the_org.received(fetch(2, **OWN), [])
+    assert len(of_the_org) == 1
+    of_the_org.close()
+
+
+@run
 async def test_frames_about_a_fetch_that_is_over_crossed_with_its_end() -> None:
     fetches, _ = made()
     for frame in (FetchUpload(7, ends=False), FetchMore(7, 10**9), FetchAbort(7)):
@@ -292,7 +328,7 @@ async def test_what_goes_on_after_its_service_ends_with_the_time_to_settle() -> 
 @run
 async def test_an_authorizer_that_is_asked_for_ever_may_fetch_for_its_time() -> None:
     home = Home()
-    fetches = Fetches(FetchParts(Egress(waits=True), Turns(), authorize_ms=30), home)
+    fetches = Fetches(FetchParts(Egress(waits=True), Turns(), Shares(), authorize_ms=30), home)
     fetches.received(fetch(1, a=1, compute=7), [])
     fetches.received(fetch(2, read=3), [])
     for _ in range(2):

@@ -1,6 +1,7 @@
 """What `statebacked dev` prints: a person copies it, so it must be right to the letter."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ def test_the_snippet_names_org_and_server() -> None:
     assert 'apiHost: "http://127.0.0.1:7070"' in text
     assert 'getOrCreate("example-machine", sessionId, { context: {} })' in text
     assert "page    http://127.0.0.1:7071/" in text
+
+
+def test_what_machines_may_fetch_from_is_said() -> None:
+    assert "egress  machines may fetch from public addresses; --allow-egress opens" in welcome()
+    opened = welcome_text(replace(SERVER, allows_egress=True), [], page_url=None, command_line=OURS)
+    assert opened.endswith(
+        "\negress  machines may fetch from this machine and private networks too (--allow-egress)"
+    )
 
 
 def test_the_admins_token_is_never_printed() -> None:

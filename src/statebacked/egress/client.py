@@ -32,6 +32,7 @@ from statebacked.model.limits import (
 from statebacked.ports import EgressFailed, EgressRefused, Headers, HttpRequest, HttpResponse
 
 _ADDRESSES_TRIED_MAX: Final = 3
+_KEPT_S: Final = 15.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BODILESS: Final = frozenset({"GET", "HEAD"})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -56,9 +57,10 @@ class GuardedHttp:
         resolve: Resolve = system_resolve,
         ssl_context: ssl.SSLContext | None = None,
         headers_ms: int = FETCH_HEADERS_MS,
+        kept_s: float = _KEPT_S,
     ) -> None:
         self._resolver = Resolver(resolve, allow_private=allow_private)
-        self._pools = Pools(ssl_context or default_ssl_context())
+        self._pools = Pools(ssl_context or default_ssl_context(), kept_s)
         self._headers_ms = headers_ms
 
     async def aclose(self) -> None:

@@ -1,8 +1,8 @@
 """Kept connections: one pool for each (org, address, name), so that nobody gets another's connection, and a
 name that now leads elsewhere gets none to where it led before.
 
-Theory of operation. A pool is leased while a request is under way. One that nobody has leased for
-`_KEPT_S` is closed, connections and all; one timer looks after them while there are any.
+Theory of operation. A pool is leased while a request is under way. One that nobody has leased for `kept_s` is
+closed, connections and all; one timer looks after them while there are any.
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from statebacked.egress.addresses import Address
 from statebacked.egress.urls import Target
 from statebacked.model.ids import OrgId
 
-_KEPT_S: Final = 15.0
 _POOLS_MAX: Final = 1_000
 _IDLE_CONNECTIONS_MAX: Final = 8  # of one pool
 
@@ -57,8 +56,9 @@ def default_ssl_context() -> ssl.SSLContext:
 
 
 class Pools:
-    def __init__(self, ssl_context: ssl.SSLContext) -> None:
+    def __init__(self, ssl_context: ssl.SSLContext, kept_s: float) -> None:
         self._ssl_context = ssl_context
+        self._kept_s = kept_s
         self._pools: dict[Key, _Leased] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -94,19 +94,19 @@ class Pools:
             ssl_context=self._ssl_context,
             max_connections=None,
             max_keepalive_connections=_IDLE_CONNECTIONS_MAX,
-            keepalive_expiry=_KEPT_S,
+            keepalive_expiry=self._kept_s,
             network_backend=_Pinned(address),
         )
 
     def _look_later(self) -> None:
         if self._timer is None and self._pools:
-            self._timer = asyncio.get_running_loop().call_later(_KEPT_S, self._look)
+            self._timer = asyncio.get_running_loop().call_later(self._kept_s, self._look)
 
     def _look(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
         for key, leased in [*self._pools.items()]:
-            if not leased.leases and now - leased.free_since >= _KEPT_S:
+            if not leased.leases and now - leased.free_since >= self._kept_s:
                 self._close(key)
         self._look_later()
 

@@ -56,15 +56,39 @@ class NoEgress:
         raise EgressRefused("this server lets no requests out")
 
 
+class Shares:
+    """How many fetches are under way, in all workers together: sockets and memory are the server's."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[OrgId] = Counter()
+        self._count = 0
+
+    def take(self, org: OrgId) -> None:
+        """Raises EgressRefused."""
+        if self._counts[org] >= limits.FETCHES_PER_ORG_MAX:
+            raise EgressRefused(f"{limits.FETCHES_PER_ORG_MAX} requests of this org are under way")
+        if self._count >= limits.FETCHES_MAX:
+            raise EgressRefused("the server has too many requests under way")
+        self._counts[org] += 1
+        self._count += 1
+
+    def give_back(self, org: OrgId) -> None:
+        self._counts[org] -= 1
+        self._count -= 1
+        if not self._counts[org]:
+            del self._counts[org]
+
+
 class FetchParts(NamedTuple):
     """What the fetches of all workers share. `authorize_ms`: how long an authorizer may fetch."""
 
     egress: Egress
     turns: Turns
+    shares: Shares
     authorize_ms: int
 
 
-NO_FETCHES: Final = FetchParts(NoEgress(), Turns(), 0)
+NO_FETCHES: Final = FetchParts(NoEgress(), Turns(), Shares(), 0)
 
 
 class Claimant(Protocol):
@@ -127,7 +151,7 @@ class Fetches:
     """What is under way in one worker."""
 
     def __init__(self, parts: FetchParts, home: Home) -> None:
-        self._egress, self._turns, self._authorize_ms = parts
+        self._egress, self._turns, self._shares, self._authorize_ms = parts
         self._home = home
         self._loop = asyncio.get_running_loop()
         self._under: dict[int, _Under] = {}
@@ -165,6 +189,7 @@ class Fetches:
         under = _Under(frame, key, self._loop.time())
         try:
             until = self._until(under)
+            self._shares.take(code.org)
         except EgressRefused as refused:
             self._home.write(fetch_failed(frame.f, str(refused)))
             return
@@ -173,7 +198,11 @@ class Fetches:
         self._end_at(under, until)
         under.task = self._loop.create_task(self._perform(under, code.org))
         self._tasks.add(under.task)
-        under.task.add_done_callback(self._tasks.discard)
+        under.task.add_done_callback(lambda task: self._closed(task, code.org))
+
+    def _closed(self, task: asyncio.Task[None], org: OrgId) -> None:
+        self._tasks.discard(task)
+        self._shares.give_back(org)
 
     def _uploaded(self, f: int, sections: list[bytes], *, ends: bool) -> None:
         under = self._under.get(f)

@@ -33,7 +33,7 @@ from statebacked.ports import (
 )
 from statebacked.runtime.attached import Activation
 from statebacked.runtime.crew import Crew
-from statebacked.runtime.fetches import FetchParts, NoEgress
+from statebacked.runtime.fetches import FetchParts, NoEgress, Shares
 from statebacked.runtime.process import Sandbox, empty_folder
 from statebacked.runtime.protocol import Loaded, Unloadable
 from statebacked.runtime.reading import Errand
@@ -92,7 +92,7 @@ class Pool:
         self._load_bundle = load_bundle
         self._load_selectors = load_selectors
         self._on_log = on_log
-        self._fetching = FetchParts(egress or NoEgress(), Turns(), policy.authorize_ms)
+        self._fetching = FetchParts(egress or NoEgress(), Turns(), Shares(), policy.authorize_ms)
         self._policy = policy
         self._workers: set[Worker] = set()
         self._leaving: set[asyncio.Future[None]] = set()  # processes that were killed and have not ended

@@ -20,6 +20,7 @@ class ServerInfo:
     org_id: str
     admin_token: str
     data: Path
+    allows_egress: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,7 @@ def start_dev(settings: Settings, files: Sequence[str], *, is_reset: bool, page_
             org_id=server.admin.orgId,
             admin_token=server.admin.adminToken,
             data=settings.data,
+            allows_egress=settings.allow_egress,
         )
         await develop(info, dev_files, page_port=page_port)
 

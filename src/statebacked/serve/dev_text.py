@@ -13,6 +13,10 @@ __all__ = ["CommandLine", "deployment_text", "welcome_text"]
 
 INSTANCES_NAMED = 5
 EXAMPLE_INSTANCE = "session-123"
+EGRESS_CLOSED = (
+    "machines may fetch from public addresses; --allow-egress opens this machine and private networks"
+)
+EGRESS_OPEN = "machines may fetch from this machine and private networks too (--allow-egress)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ def welcome_text(
     parts = [f"server  {server.url}\norg     {server.org_id}\ndata    {server.data}"]
     if page_url is not None:
         parts[0] += f"\npage    {page_url}"
+    parts[0] += "\negress  " + (EGRESS_OPEN if server.allows_egress else EGRESS_CLOSED)
     if machines:
         name, file = machines[0]
         parts.append(_commands(server, name, file, command_line))

@@ -24,6 +24,8 @@ const frame = (header, ...parts) => {
   for (const part of [head, ...sections]) { out.set(part, at); at += part.length }
   return out;
 };
+const fetches = (claim) => frame({ t: "fetch", f: 999, ...claim, method: "GET", url: "http://192.0.2.1/",
+  headers: [], redirect: "follow", body: false });
 const joined = (...all) => new Uint8Array(all.flatMap((bytes) => [...bytes]));
 const native = Uint8Array.prototype.subarray;
 const instead = (forge) => {
@@ -94,6 +96,12 @@ BROKEN = {
         "return frame({ ...h, raw: s.map((x) => x.length) }, ...s) }"
     ),
     "numbers that are none": "(_, h, s) => frame({ ...h, n: 'x', a: null }, ...s)",
+    "a fetch that is none": "() => frame({ t: 'fetch', f: 1, url: 'http://127.0.0.1/' })",
+    "a hundred fetches": (
+        "(_, { a, n: compute }) => joined(...Array.from({ length: 100 },"
+        " (_, at) => fetches({ a, compute, f: 1000 + at })))"
+    ),
+    "bytes where there is text": ("(real) => { const out = real.slice(); out[4] |= 0x80; return out }"),
     "numbers without end": '(_, h, s) => frame(JSON.stringify(h).replace(/"n":\\d+/, \'"n":1e999\'), ...s)',
 }
 
@@ -123,6 +131,15 @@ UNASKED = {
     "a read": "(real) => joined(frame({ t: 'readable', n: 1, ok: [true] }), real)",
     "pongs": "(real) => joined(...[1, 2, 3].map((n) => frame({ t: 'pong', n })), real)",
     "what it lacks": "(real, h) => joined(frame({ t: 'lacks', n: h.n - 1, a: h.a }), real)",
+    "a fetch of another": "(real, { a }) => joined(fetches({ a: a + 1000 }), real)",
+    "a fetch of no service": "(real, { a }) => joined(fetches({ a, service: ['x', 1] }), real)",
+    "a fetch of a read": "(real) => joined(fetches({ read: 1 }), real)",
+    "a fetch of no compute": "(real, { a, n }) => joined(fetches({ a, compute: n - 1 }), real)",
+    "a fetch of nobody": "(real) => joined(fetches({}), real)",
+    "credit for nothing": "(real) => joined(frame({ t: 'fetch_more', f: 9, bytes: 2 ** 50 }), real)",
+    "a body of nothing": (
+        "(real) => joined(frame({ t: 'fetch_upload', f: 9, ends: false, raw: [1] }, 'x'), real)"
+    ),
     "lines of another": (
         "(real, h) => joined(frame({ t: 'log', a: h.a + 7, stream: 'stdout', lines: ['x'] }), real)"
     ),
