@@ -6,7 +6,7 @@ export DENO_NO_UPDATE_CHECK := 1
 FILE ?= examples/toggler/toggler.ts
 SEEDS ?= 200
 
-.PHONY: browser faketime setup dev test check sim kill bench fmt lock clean
+.PHONY: browser faketime setup dev test check sim kill soak bench fmt lock clean
 
 setup: .venv/.installed src/statebacked/runtime/js/dist/.built ## .venv with everything; called by the others
 
@@ -64,6 +64,9 @@ test: check tests/e2e/node_modules/.installed browser faketime ## everything
 
 kill: setup ## 100 times kill -9 under load; the laws must hold after each
 	$(PY) -m tests.e2e.kill --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+
+soak: setup ## ten minutes of steady load on 1,000 instances; memory must stay flat
+	$(PY) -m tests.e2e.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 bench: setup ## the figures, as a table
 	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -qq -y wrk >/dev/null; } \
