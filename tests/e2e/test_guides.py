@@ -11,13 +11,17 @@ from tests.e2e.test_quick_start import Reader
 GUIDE = ROOT / "docs" / "guide"
 
 
-@pytest.mark.parametrize(("page", "runs", "outputs"), [("children.md", 6, 3), ("indexes.md", 5, 3)])
+@pytest.mark.parametrize(
+    ("page", "runs", "outputs"), [("children.md", 6, 3), ("indexes.md", 5, 3), ("operating.md", 9, 4)]
+)
 def test_a_guide_is_true_as_pasted(tmp_path: Path, page: str, runs: int, outputs: int) -> None:
     folder = tmp_path / "my-app"
     folder.mkdir()
     (folder / "node_modules").symlink_to(E2E / "node_modules")
     (folder / "examples").symlink_to(ROOT / "examples")
-    with real_server(tmp_path / "data") as server:
+    # So that nobody has to wait for what fails five times.
+    arguments = ["--delivery-attempts", "2", "--retry-ms", "50"]
+    with real_server(tmp_path / "data", arguments) as server:
         reader = Reader(server, folder, "5")
         for block in blocks_of(GUIDE / page):
             reader.read(block)

@@ -84,9 +84,10 @@ class Api:
         """The answer's JSON object."""
         return _object(self._send("GET", path, params=params))
 
-    def post(self, path: str, body: object = None) -> JsonObject:
+    def post(self, path: str, body: object = None, *, idempotency_key: str | None = None) -> JsonObject:
         """The answer's JSON object; `{}` for an answer without one (201, 204)."""
-        return _object(self._send("POST", path, body=body))
+        headers = {} if idempotency_key is None else {"idempotency-key": idempotency_key}
+        return _object(self._send("POST", path, body=body, headers=headers))
 
     def put(self, path: str, body: object = None) -> JsonObject:
         """The answer's JSON object; `{}` for an answer without one (201, 204)."""
@@ -145,9 +146,15 @@ class Api:
         )
 
     def _send(
-        self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: object = None
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
     ) -> "httpx.Response":
-        headers = self._headers()
+        headers = {**self._headers(), **(headers or {})}
         content = None
         if body is not None:
             headers["content-type"] = "application/json"

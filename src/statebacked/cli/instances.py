@@ -22,6 +22,11 @@ from statebacked.cli.output import page_through, progress, rows_of, write_json
 
 __all__ = ["app"]
 
+IdempotencyKey = Annotated[
+    str | None,
+    typer.Option("--idempotency-key", help="However often it comes, it happens once.", show_default=False),
+]
+
 app = typer.Typer(no_args_is_help=True, help="Manage state machine instances.")
 
 
@@ -47,6 +52,7 @@ def create(
     instance: Instance,
     auth_context: AuthContext = None,
     token: Token = None,
+    idempotency_key: IdempotencyKey = None,
     initial: Annotated[
         str | None, typer.Option("--context", "-c", help="Initial context, JSON.", show_default=False)
     ] = None,
@@ -67,7 +73,7 @@ def create(
         connect_as(context, auth_context=auth_context, token=token) as api,
         progress("waiting for the machine"),
     ):
-        state = api.post(path_of("machines", machine), body)
+        state = api.post(path_of("machines", machine), body, idempotency_key=idempotency_key)
     write_json(state)
 
 
@@ -85,6 +91,7 @@ def send_event(
     ],
     auth_context: AuthContext = None,
     token: Token = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> None:
     """Send an event and show the state in which the machine settles."""
     body = {"event": parse_event(event)}
@@ -92,7 +99,8 @@ def send_event(
         connect_as(context, auth_context=auth_context, token=token) as api,
         progress("waiting for the machine"),
     ):
-        state = api.post(path_of("machines", machine, "i", instance, "events"), body)
+        path = path_of("machines", machine, "i", instance, "events")
+        state = api.post(path, body, idempotency_key=idempotency_key)
     write_json(state)
 
 
