@@ -7,12 +7,21 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from statebacked.api.lifecycle import proof_of
 from statebacked.core.policy import Policy
 from statebacked.model.ids import InstanceKey, InstanceName, OrgId
+from statebacked.model.limits import (
+    DEAD_LETTER_MS,
+    IDEMPOTENCY_ANSWER_BYTES_MAX,
+    IDEMPOTENCY_KEY_CHARACTERS_MAX,
+    IDEMPOTENCY_MS,
+)
+from statebacked.model.values import Json, Step
+from statebacked.testing.fake_machines import Event, counted
 from tests.api.server import ApiServer
-from tests.engine.world import MACHINE, ORG, World, until, world
+from tests.engine.world import MACHINE, ORG, HandClock, World, until, world
 
 pytestmark = pytest.mark.anyio
 
@@ -147,3 +156,49 @@ async def test_a_repeated_creation_creates_once() -> None:
         assert (first.status_code, again.json()) == (200, first.json())
         taken = await client.post(f"/machines/{MACHINE}", json=body)
         assert taken.status_code == 409
+
+
+async def test_a_key_is_at_most_255_characters() -> None:
+    async with serving() as (_, client, _):
+        longest = "k" * IDEMPOTENCY_KEY_CHARACTERS_MAX
+        assert (await send(client, **{"idempotency-key": longest})).status_code == 200
+        refused = await send(client, **{"idempotency-key": longest + "k"})
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid-parameter")
+
+
+@pytest.mark.parametrize("size", [1_000, IDEMPOTENCY_ANSWER_BYTES_MAX])
+async def test_a_repeat_gets_the_newest_state_where_the_answer_was_too_large_to_keep(
+    size: int,
+) -> None:
+    def growing(count: int, event: Event) -> Step:
+        public = Json(b'{"count":%d,"x":"%s"}' % (count + 1, b"x" * size))
+        return replace(counted(count + 1), public=public, context=Json(b'{"public":' + public + b"}"))
+
+    async with serving() as (w, client, _):
+        w.machines.behaviour = growing
+        first = await send(client, **{"idempotency-key": "k"})
+        newest = await send(client)
+        repeat = await send(client, **{"idempotency-key": "k"})
+        assert repeat.json() == (newest if size > 1_000 else first).json()
+        assert newest.json()["publicContext"]["count"] == 2
+
+
+async def test_answers_and_dead_letters_are_kept_for_their_time() -> None:
+    async with serving(Policy(attempts_max=1)) as (w, client, _):
+        await send(client, **{"idempotency-key": "k"})
+        await w.send("a", "tell", to="b", say="go")
+        messages = w.store.instances.messages
+        await until(lambda: all(row.dead_at for row in messages.values()))
+        answers = w.store.instances.answers
+        (answer,), (letter,) = answers.values(), messages.values()
+        assert letter.dead_at is not None
+        for now, kept in (
+            (letter.dead_at + DEAD_LETTER_MS, (1, 1)),
+            (letter.dead_at + DEAD_LETTER_MS + 1, (1, 0)),
+            (answer.created_at + IDEMPOTENCY_MS, (1, 0)),
+            (answer.created_at + IDEMPOTENCY_MS + 1, (0, 0)),
+        ):
+            async with world(w.store, HandClock(wall=now)):  # it sweeps as it starts
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            assert (len(answers), len(messages)) == kept

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -11,12 +11,15 @@ import pytest
 
 from statebacked.api.application import ApiSettings
 from statebacked.api.bodies import Deadlines
+from statebacked.api.socket import Pace
 from statebacked.auth.exchange import AnonymousSession, mint_anonymous
 from statebacked.model.errors import NotFound, RejectedByAuthorizer
 from statebacked.model.ids import Instant, OrgId
 from statebacked.model.limits import (
     ANONYMOUS_TOKEN_S,
     RT_TOKEN_GRACE_S,
+    SOCKET_MESSAGES_BURST,
+    SOCKET_MESSAGES_PER_S_MAX,
     SOCKET_OUT_BYTES_MAX,
     SOCKET_SILENCE_MS,
     SOCKET_STALLED_MS,
@@ -434,6 +437,37 @@ async def test_an_address_has_a_limited_number_of_sockets(server: ApiServer) -> 
 
 async def test_strangers_have_fewer_and_an_ipv6_network_is_one_address(server: ApiServer) -> None:
     await _fill(server, "", SOCKETS_UNAUTHENTICATED_PER_ADDRESS_MAX, "2001:db8::1", "2001:db8::ffff:1")
+
+
+async def test_a_server_has_a_limited_number_of_sockets() -> None:
+    server = ApiServer(ApiSettings(sockets_max=2))
+    org = await with_instance(server)
+    token = await server.token(org)
+    async with socket(server, token, address="127.0.0.1") as first:
+        await accepted(first)
+        async with socket(server, token, address="203.0.113.5") as second:
+            await accepted(second)
+            async with socket(server, token, address="198.51.100.7") as third:
+                assert (await third.heard())["type"] == "websocket.close"
+        async with socket(server, token, address="198.51.100.7") as again:
+            await accepted(again)
+
+
+async def test_messages_are_read_at_once_up_to_a_burst_and_then_at_a_pace() -> None:
+    pace = Pace()
+    for _ in range(SOCKET_MESSAGES_BURST):
+        assert is_over_at_once(pace.keep())
+    slower = [pace.keep() for _ in range(SOCKET_MESSAGES_PER_S_MAX)]
+    assert not any(is_over_at_once(waiting) for waiting in slower)
+
+
+def is_over_at_once(waiting: Coroutine[Any, Any, None]) -> bool:
+    try:
+        waiting.send(None)
+    except StopIteration:
+        return True
+    waiting.close()
+    return False
 
 
 async def _fill(server: ApiServer, token: str, limit: int, address: str, neighbour: str) -> None:

@@ -1,22 +1,32 @@
 """What an instance may hold is bounded: a step that would pass the bound never happened."""
 
 import pytest
+from msgspec.structs import replace
 from tests.core import given
 
 from statebacked.core.phases import Activation, Complain, Compute, Settled
 from statebacked.core.policy import Policy
 from statebacked.model import limits
-from statebacked.model.values import Json
+from statebacked.model.ids import InstanceName, MachineName, ServiceId
+from statebacked.model.values import Address, Json, Parent, Spawn
 
 SMALL = Policy(timers_max=2, undelivered_max=2, batch_max=3)
 PENDING = (given.pending("1.0"), given.pending("1.1", "u"))
 SENDS = (Json(b'{"type":"self"}'),) * 3
 
 
-def test_the_bounds_are_those_of_the_limits() -> None:
-    assert Policy().timers_max == limits.INSTANCE_TIMERS_MAX
-    assert Policy().undelivered_max == limits.INSTANCE_UNDELIVERED_MAX
-    assert Policy().inside_bytes_max == limits.MAILBOX_INSIDE_BYTES_MAX
+def test_the_numbers_of_the_policy_are_the_limits() -> None:
+    policy = Policy()
+    assert policy.mailbox_max == limits.MAILBOX_ENVELOPES_MAX
+    assert policy.mailbox_per_auth_max == limits.MAILBOX_PER_AUTH_CONTEXT_MAX
+    assert policy.mailbox_per_service_max == limits.MAILBOX_PER_SERVICE_MAX
+    assert policy.inside_bytes_max == limits.MAILBOX_INSIDE_BYTES_MAX
+    assert policy.timers_max == limits.INSTANCE_TIMERS_MAX
+    assert policy.undelivered_max == limits.INSTANCE_UNDELIVERED_MAX
+    assert policy.attempts_max == limits.DELIVERY_ATTEMPTS_MAX
+    assert policy.spawn_depth_max == limits.SPAWN_DEPTH_MAX
+    assert policy.unasked_per_s == limits.INSTANCE_UNASKED_STEPS_PER_S
+    assert policy.unasked_burst == limits.INSTANCE_UNASKED_STEPS_BURST
 
 
 def test_a_timer_above_the_bound_refuses_its_event() -> None:
@@ -104,3 +114,17 @@ def test_services_that_send_more_bytes_than_wait_at_once_are_stopped() -> None:
     assert given.only(decision, Complain).code == "service-flooded"
     assert decision.activation.services == (given.run("s"),)
     assert given.owed(decision.activation) == [given.run("t")]
+
+
+CHILD = Address(MachineName("m"), InstanceName("child"))
+
+
+@pytest.mark.parametrize(("depth", "is_taken"), [(2, True), (3, False)])
+def test_descendants_stand_only_so_deep(depth: int, is_taken: bool) -> None:
+    policy = Policy(spawn_depth_max=3)
+    parent = Parent(given.INSTANCE, CHILD, given.run("kid", 1), depth)
+    a = given.stepping(replace(given.loaded(), parent=parent), policy=policy)
+    spawning = given.step(outgoing=(Spawn(ServiceId("kid"), CHILD, None, None),))
+    decision = given.deciding(a, given.stepped(a, spawning), policy=policy)
+    assert (decision.commit is not None) is is_taken
+    assert given.told(decision) == ([] if is_taken else [("c1", "too-many-effects")])

@@ -54,7 +54,7 @@ from statebacked.auth.scopes import ROUTES
 from statebacked.auth.secrets import Keyring, RandomBytes
 from statebacked.logs.reading import Logs
 from statebacked.model.errors import MethodNotAllowed, NotFound, StateBackedError
-from statebacked.model.limits import LOG_STREAM_HEARTBEAT_MS, RT_TOKEN_GRACE_S
+from statebacked.model.limits import LOG_STREAM_HEARTBEAT_MS, RT_TOKEN_GRACE_S, SOCKETS_MAX
 from statebacked.ports import Catalogue, Clock, Ids, InstanceStore, Machines, Migrator
 
 logger = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class ApiSettings:
     expose_machine_texts: bool = False
     realtime_token_grace_ms: int = RT_TOKEN_GRACE_S * 1000
     log_heartbeat_ms: int = LOG_STREAM_HEARTBEAT_MS
+    sockets_max: int = SOCKETS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,8 @@ def build_application(parts: ApiParts) -> "Application":
                 clock=parts.clock,
                 deadlines=deadlines,
                 frames=Frames(),
-            )
+            ),
+            sockets_max=settings.sockets_max,
         ),
         streams=streams,
         prefix=prefix_of(settings.public_url),

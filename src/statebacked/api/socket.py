@@ -145,7 +145,7 @@ class Socket:
 
     async def _read(self) -> int | None:
         """The code to close with, or None when the client has left."""
-        pace = _Pace()
+        pace = Pace()
         while True:
             message = await self._next_message()
             if message is None:
@@ -329,7 +329,7 @@ class _Watch:
             self._subscription = None
 
 
-class _Pace:
+class Pace:
     """At most SOCKET_MESSAGES_PER_S_MAX messages a second, after a burst that a reconnect needs."""
 
     def __init__(self) -> None:

@@ -15,7 +15,6 @@ from statebacked.api.socket import SERVICE_RESTART, TRY_AGAIN_LATER, Socket, Soc
 from statebacked.auth.principal import Principal
 from statebacked.model.errors import StateBackedError
 from statebacked.model.limits import (
-    SOCKETS_MAX,
     SOCKETS_PER_ADDRESS_MAX,
     SOCKETS_UNAUTHENTICATED_PER_ADDRESS_MAX,
 )
@@ -28,8 +27,9 @@ _CLOSE_ALL_S: Final = 5.0
 class Sockets:
     """Every open socket of the server."""
 
-    def __init__(self, parts: SocketParts) -> None:
+    def __init__(self, parts: SocketParts, *, sockets_max: int) -> None:
         self._parts = parts
+        self._sockets_max = sockets_max
         self._open: set[Socket] = set()
         self._by_address: Counter[str] = Counter()
         self._strangers: Counter[str] = Counter()
@@ -73,7 +73,7 @@ class Sockets:
             await asyncio.wait([socket.ended for socket in sockets], timeout=_CLOSE_ALL_S)
 
     def _has_room(self, address: str | None, is_stranger: bool) -> bool:
-        if len(self._open) >= SOCKETS_MAX:
+        if len(self._open) >= self._sockets_max:
             return False
         if address is None:
             return True
