@@ -4,9 +4,9 @@
 |---|---|---|
 | computing | `compute` to the worker | the event has not happened |
 | computed | `step` from the worker | the event has not happened |
-| committed | `perform` to the worker | it has happened; its service never ran: an error before the next event |
-| performed | `performed` from the worker | it has happened; its service is lost: an error likewise |
-| answered | `inside` from the worker | it has happened; its service's answer is lost: an error likewise |
+| committed | `perform` to the worker | it has happened; its service never ran: its error comes first |
+| performed | `performed` from the worker | it has happened; its service is lost: its error comes first |
+| answered | `inside` from the worker | it has happened; its service's answer is lost: its error comes first |
 """
 
 import shlex
