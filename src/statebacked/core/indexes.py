@@ -34,8 +34,7 @@ def ranges(op: Op | None, value: str, order: Order, after: Place | None) -> tupl
         found = found[::-1]
     if after is None:
         return found
-    left = [_rest(one, order, after) for one in found]
-    return tuple(one for one in left if one is not None)
+    return tuple(_rest(one, order, after) for one in found)
 
 
 def _ranges(op: Op | None, value: str) -> tuple[Range, ...]:
@@ -59,14 +58,10 @@ def _ranges(op: Op | None, value: str) -> tuple[Range, ...]:
             assert_never(op)
 
 
-def _rest(one: Range, order: Order, after: Place) -> Range | None:
-    """What of a range comes after that row; None: nothing."""
+def _rest(one: Range, order: Order, after: Place) -> Range:
+    """What of a range comes after that row: a range without rows, when that is nothing."""
     if order == "asc":
-        if one.below is not None and after >= one.below:
-            return None
         return Range(after if one.above is None else max(one.above, after), one.below)
-    if one.above is not None and after <= one.above:
-        return None
     return Range(one.above, after if one.below is None else min(one.below, after))
 
 

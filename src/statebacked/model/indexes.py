@@ -34,7 +34,8 @@ BEHIND = "\x7f"  # above every instance name
 
 
 class Range(NamedTuple):
-    """The rows between two places, both left out. None: from the first row, to the last."""
+    """The rows between two places, both left out. None: from the first row, to the last. No rows when
+    `above` comes behind `below`."""
 
     above: Place | None
     below: Place | None
