@@ -116,6 +116,12 @@ REACHED_BY = {
     "FETCHES_PER_WORKER_MAX": (
         "runtime/test_fetch_real.py::test_sixty_four_requests_of_a_machine_may_be_under_way"
     ),
+    "FETCHES_PER_ORG_MAX": (
+        "runtime/test_fetches.py::test_an_org_and_a_server_have_so_many_under_way_and_get_them_back"
+    ),
+    "FETCHES_MAX": (
+        "runtime/test_fetches.py::test_an_org_and_a_server_have_so_many_under_way_and_get_them_back"
+    ),
     "FETCH_BODY_BYTES_MAX": "egress/test_client.py::test_a_body_may_have_the_limit_and_not_a_byte_more",
     "FETCH_HEADERS_BYTES_MAX": "egress/test_client.py::test_headers_that_are_none_are_refused",
     "FETCH_HEADERS_MS": "egress/test_client.py::test_headers_that_do_not_end_are_given_up",
