@@ -173,6 +173,11 @@ class WorkerProcess:
             raise AssertionError(f"the worker is gone: {self._said()}")
         self._bytes += data
 
+    def said(self, a: int) -> list[str]:
+        """The lines of machine code, without what the worker tells of a refusal."""
+        lines = self.log_lines(a)
+        return [line for line in lines if not line.startswith(("an event is refused: ", "    at "))]
+
     def log_lines(self, a: int | None = None) -> list[str]:
         """Console lines so far, of one activation; a ping makes sure that all are here."""
         self.send({"t": "ping", "n": 999})

@@ -57,7 +57,7 @@ def test_a_machine_of_an_inlined_copy_runs(worker5: WorkerProcess, bundle: str) 
     assert instance.context == {"n": 6, "ref": {"xstate$$type": 1, "id": "s"}}
     instance.drop()
     assert not step(instance.send("go")).changed
-    assert worker5.log_lines(1) == ["in a"]
+    assert worker5.said(1) == ["in a"]
 
 
 def test_a_copy_too_old_to_record_is_refused_at_load(worker5: WorkerProcess, bundle: str) -> None:

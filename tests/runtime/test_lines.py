@@ -83,8 +83,7 @@ def test_a_refusal_tells_where_the_machines_code_threw(major: int) -> None:
             first = await r.logged("an event is refused: no good")
             assert (first.key, first.stream) == (lodger.key, "stderr")
             frame = await r.logs.get()
-            assert re.search(r"^ +at .*\bblob:\S+:\d+:\d+", frame.line), frame.line
-            assert "file:" not in frame.line
+            assert re.fullmatch(r" +at (\S+ )?\(?bundle:\d+:\d+\)?", frame.line), frame.line
 
     test()
 

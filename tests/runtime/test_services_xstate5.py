@@ -130,7 +130,7 @@ def test_a_refusal_leaves_services_running(worker5: WorkerProcess) -> None:
     step(instance.deliver())
     off = step(instance.send("off"))
     assert off.header["stops"] == ["cb"]
-    assert worker5.log_lines(1) == ["cleaned up"]
+    assert worker5.said(1) == ["cleaned up"]
 
 
 def test_a_refused_result_can_be_reported_as_an_error(worker5: WorkerProcess) -> None:
@@ -237,7 +237,7 @@ def test_a_system_id_moves_to_the_successor_and_back_when_refused(worker5: Worke
     assert isinstance(instance.send("bad"), Refusal)
     step(instance.send("by"))
     assert [w.item["service"] for w in instance.waiting] == [["kid", 3]]
-    assert worker5.log_lines(1) == ["kid in a", "kid in a", "pinged"]
+    assert worker5.said(1) == ["kid in a", "kid in a", "pinged"]
 
 
 SPAWN = """setup({ actors: { named: fromCallback(({ receive, sendBack }) => {
@@ -319,7 +319,7 @@ def test_children_without_an_id_are_services_of_their_own(worker5: WorkerProcess
         step(instance.deliver())
     assert instance.context == {"n": 2}
     instance.stop(*sorted(instance.services))
-    assert worker5.log_lines(1) == ["up 1", "up 2", "down 1", "down 2"]
+    assert worker5.said(1) == ["up 1", "up 2", "down 1", "down 2"]
 
 
 def test_a_send_to_a_lost_child_is_the_same_from_cache_and_store(worker5: WorkerProcess) -> None:

@@ -182,5 +182,5 @@ def test_a_machine_of_an_inlined_copy_runs(worker4: WorkerProcess, inlined: str)
     assert (go.value, go.sends, go.header["starts"]) == ("b", [{"type": "own"}], ["p", "kid"])
     instance.settle()
     assert (instance.value, instance.done, instance.context) == ("c", True, {"n": 6})
-    assert worker4.log_lines(1) == ["in a"]
+    assert worker4.said(1) == ["in a"]
     assert worker4.log_lines(instance.a) == ["ping"]

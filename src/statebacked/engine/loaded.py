@@ -40,6 +40,7 @@ _FAULTS_OF_CODE: Final = frozenset(
         "invalid-machine",
         "machine-fault",
         "machine-timeout",
+        "migration-failed",
         "step-too-large",
         "too-many-effects",
     }

@@ -73,23 +73,38 @@ Deno.test("the values of an instance's indexes are bounded, all together and eac
   assert.throws(() => all({ k: "é".repeat(6) }), /"j" has a value longer than 10 bytes/);
 });
 
-Deno.test("console lines are kept apart by instance and stream, within bounds", () => {
+Deno.test("console lines keep their order, apart by instance and stream, within bounds", () => {
   const log = new Log();
   log.add(1, "stdout", "a\nb\n");
   log.add(0, "stderr", "\n");
   log.add(1, "stdout", "\ud800" + "x".repeat(20_000));
+  log.add(1, "stderr", "c");
+  log.add(1, "stdout", "d");
   for (let i = 0; i < 2_000; i++) log.add(2, "stdout", "y");
   const frames = log.take();
   assert.deepEqual(frames.map(({ a, stream, dropped }) => [a, stream, dropped]), [
     [1, "stdout", undefined],
     [undefined, "stderr", undefined],
+    [1, "stdout", undefined],
+    [1, "stderr", undefined],
+    [1, "stdout", undefined],
     [2, "stdout", 1_000],
   ]);
-  assert.deepEqual(frames[0]!.lines.slice(0, 2), ["a", "b"]);
-  assert.equal(frames[0]!.lines[2]!.length, 4_000);
-  assert.equal(frames[0]!.lines[2]![0], "\ufffd");
+  assert.deepEqual(frames[0]!.lines, ["a", "b"]);
   assert.deepEqual(frames[1]!.lines, [""]);
+  assert.equal(frames[2]!.lines[0]!.length, 4_000);
+  assert.equal(frames[2]!.lines[0]![0], "\ufffd");
+  assert.deepEqual([frames[3]!.lines, frames[4]!.lines], [["c"], ["d"]]);
   assert(log.isEmpty);
+});
+
+Deno.test("alternating between the streams drops no more and tells it once for each", () => {
+  const log = new Log();
+  for (let i = 0; i < 3_000; i++) log.add(1, i % 2 ? "stderr" : "stdout", "z");
+  const frames = log.take();
+  assert.equal(frames.length, 2_000);
+  assert.deepEqual(frames.map(({ dropped }) => dropped ?? 0).filter((dropped) => dropped), [500, 500]);
+  assert.deepEqual(log.take(), []);
 });
 
 Deno.test("the least recently used idle activation is forgotten when memory is full", () => {

@@ -76,8 +76,8 @@ export function traceOf(thrown: unknown): string {
   try {
     const { stack } = thrown as { stack?: unknown };
     if (typeof stack !== "string") return message;
-    const frames = stack.split("\n").filter((line) => /^\s+at .*\bblob:/.test(line));
-    return [message, ...frames.slice(0, FRAMES_MAX)].join("\n");
+    const frames = stack.split("\n").filter((line) => /^\s+at .*\bblob:/.test(line)).slice(0, FRAMES_MAX);
+    return [message, ...frames.map((line) => line.replace(/blob:\S+?:(?=\d+:\d+)/g, "bundle:"))].join("\n");
   } catch {
     return message;
   }
