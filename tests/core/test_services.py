@@ -1,11 +1,13 @@
 """Services: runs, what they say, how they end, what they are owed."""
 
+from msgspec.structs import replace
 from tests.core import given
 
 from statebacked.core import phases
 from statebacked.core.phases import Settled, Settling, Tick
 from statebacked.core.policy import Policy
-from statebacked.model.values import ServiceFailed, WorkerLost
+from statebacked.model.ids import EnvelopeId, InstanceName, RowKey
+from statebacked.model.values import Address, Cause, Envelope, Link, Origin, ServiceFailed, WorkerLost
 
 SERVICE = given.run("s")
 OTHER = given.run("t")
@@ -361,6 +363,25 @@ def test_an_error_that_was_being_computed_comes_again_first() -> None:
     assert given.owed(a) == [given.run("y", 1)]
     assert isinstance(a.phase, phases.Stepping)
     assert a.phase.envelopes[0].losses == 1
+
+
+def test_what_tells_of_a_child_is_a_message_when_its_worker_is_lost_and_no_error_that_is_owed() -> None:
+    child = given.run("kid", 1)
+    told = Envelope(
+        id=EnvelopeId("message:ins_1:failed.1"),
+        payload=ServiceFailed("not-found", "the instance was deleted"),
+        source="instance",
+        cause=Cause("message", RowKey("failed.1"), given.INSTANCE),
+        service=child,
+        origin=Origin(Address(given.KEY.machine, given.KEY.name), child),
+    )
+    kid = Address(given.KEY.machine, InstanceName("kid"))
+    a = replace(given.serving("s"), links=(Link(child, kid),))
+    a = given.after(a, phases.Deliver(told), given.client("c2"))
+    assert given.computing(a) == [told.id]
+    lost = given.after(a, WorkerLost())
+    assert (given.computing(lost), given.owed(lost)) == (["failed:2:s"], [])
+    assert given.waiting_in_mailbox(lost) == [told.id, "c2"]
 
 
 def test_an_event_that_ends_its_worker_again_and_again_is_refused() -> None:

@@ -272,7 +272,7 @@ def _worker_lost(
         reason = "computing this event ended the worker: it ran too long, or took too much memory"
         return rejections.reject(a, first, "machine-fault", reason, now, policy, out)
     again = replace(first, losses=first.losses + 1)
-    if isinstance(first.payload, ServiceFailed):
+    if isinstance(first.payload, ServiceFailed) and first.cause is None:
         return replace(a, owed=(again, *a.owed)), None
     return replace(a, mailbox=(again, *left, *a.mailbox)), None
 
