@@ -17,15 +17,21 @@ from statebacked.model.values import (
     Commit,
     Control,
     Envelope,
+    Forward,
+    Initialize,
     Internal,
     Now,
     Performed,
     Refused,
+    SendTo,
     Sent,
     ServiceFailed,
     SetTimer,
+    Spawn,
     Step,
     Stepped,
+    ToParent,
+    Unlink,
     WorkerLost,
 )
 from tests.sim.laws import must
@@ -112,12 +118,39 @@ def refusal_due(d: Decided) -> Due | None:
         case Performed():
             dropped = [sent for sent in sent_then(d) if sent not in kept_of(d)]
             return Due(_inside_id(d, dropped[0]), "too-many-effects") if dropped else None
-        case phases.Tick() if (
-            d.commit is not None and d.commit.rejected is not None and d.before.view is None
-        ):
-            return Due(d.before.mailbox[0].id, "not-found")
+        case phases.Tick() if not isinstance(d.before.phase, Stepping | Performing) and d.commit is not None:
+            return _kept_due(d)
         case _:
             return _answer_due(d) if isinstance(d.before.phase, Stepping) else None
+
+
+def _kept_due(d: Decided) -> Due | None:
+    """Of what takes a commit and no worker."""
+    assert d.commit is not None
+    first = d.before.mailbox[0]
+    if _is_control(first) or d.before.status == "paused":
+        return None
+    if d.before.view is None:
+        return Due(first.id, "not-found")
+    if isinstance(first.payload, Initialize):
+        parent = first.origin.parent if first.origin is not None else None
+        known = d.before.parent
+        is_its_child = parent is not None and known is not None and known.instance == parent.instance
+        return None if is_its_child else Due(first.id, "conflict")
+    if isinstance(first.payload, Forward):
+        has_target = not isinstance(first.payload.to, ToParent) or d.before.parent is not None
+        return None if has_target else Due(first.id, "not-found")
+    return Due(first.id, "not-heard")
+
+
+def sent_to_nobody(d: Decided) -> list[Due]:
+    """Of steps that send to a parent which the instance does not have."""
+    happen = steps_due(d)
+    items = [item for step in happen for item in step.outgoing]
+    orphaned = [item for item in items if isinstance(item, SendTo) and isinstance(item.to, ToParent)]
+    if not orphaned or _depth(d) > 0:
+        return []
+    return [Due(_under_way(d.before)[len(happen) - 1].id, "not-found")]
 
 
 def _answer_due(d: Decided) -> Due | None:
@@ -146,10 +179,16 @@ def a_refusal_is_told_once(d: Decided, due: Due | None) -> None:
     logged = [Due(c.envelope.id, c.code) for c in d.commands if isinstance(c, phases.Complain)]
     has_caller = due is not None and due.envelope in _callers(d)
     must(told == ([due] if has_caller else []), "a caller is told of a refusal once, and of no other")
-    must(logged == ([due] if due and not has_caller else []), "a silent refusal is logged once")
+    silent = [due] if due is not None and not has_caller else []
+    must(logged == [*silent, *sent_to_nobody(d)], "a silent refusal is logged once")
     if isinstance(d.signal, Refused):
         messages = [c.message for c in d.commands if isinstance(c, phases.ReplyRefused | phases.Complain)]
         must(due is None or messages[0] == d.signal.message, "a refusal is told in the machine's words")
+
+
+def is_owed_error(envelope: Envelope) -> bool:
+    """Not one that comes from the row of a child."""
+    return isinstance(envelope.payload, ServiceFailed) and envelope.cause is None
 
 
 def _is_control(envelope: Envelope) -> bool:
@@ -286,9 +325,30 @@ def leaves_too_much(d: Decided, steps: Sequence[Step]) -> bool:
     has_set = any(is_new for _, is_new in pending)
     unheard = [e for e in (*phase.envelopes[1:], *d.before.mailbox) if e.cause and e.cause.table == "message"]
     sends = sum(len(step.sends) for step in steps)
-    return (has_set and len(pending) > d.policy.timers_max) or (
-        bool(sends) and sends + len(unheard) > d.policy.undelivered_max
+    outgoing = family_messages(d, steps)
+    has_spawned = any(isinstance(item, Spawn) for step in steps for item in step.outgoing)
+    return (
+        (has_set and len(pending) > d.policy.timers_max)
+        or (sends > 0 and sends + len(unheard) > d.policy.undelivered_max)
+        or (outgoing > 0 and d.before.undelivered + outgoing > d.policy.undelivered_max)
+        or (has_spawned and _depth(d) + 1 > d.policy.spawn_depth_max)
     )
+
+
+def family_messages(d: Decided, steps: Sequence[Step]) -> int:
+    """How many messages to others these steps leave."""
+    is_child = _depth(d) > 0
+    items = [item for step in steps for item in step.outgoing if not isinstance(item, Unlink)]
+    to_nobody = [i for i in items if isinstance(i, SendTo) and isinstance(i.to, ToParent) and not is_child]
+    return len(items) - len(to_nobody) + (sum(step.done for step in steps) if is_child else 0)
+
+
+def _depth(d: Decided) -> int:
+    """Of the instance in its family; 0: a client has made it."""
+    origins = [e.origin for e in _under_way(d.before) if e.origin is not None]
+    made = [origin.parent for origin in origins if origin.parent is not None]
+    parent = made[0] if made else d.before.parent
+    return 0 if parent is None else parent.depth
 
 
 def _follow_timers(pending: list[tuple[SendId, bool]], step: Step) -> None:
@@ -319,8 +379,8 @@ def what_the_machine_computed_happens(d: Decided) -> None:
 def owed_errors_keep_their_order(d: Decided, after: Activation) -> None:
     """New ones come last, in the order in which the services were started, but for the result that the
     machine has just refused: its error comes next."""
-    failed = [e for e in _under_way(d.before) if isinstance(e.payload, ServiceFailed)]
-    begun = [e for e in _under_way(after) if isinstance(e.payload, ServiceFailed)]
+    failed = [e for e in _under_way(d.before) if is_owed_error(e)]
+    begun = [e for e in _under_way(after) if is_owed_error(e)]
     known = [e.service for e in (*failed, *d.before.owed)]
     owed = [e.service for e in (*begun, *after.owed)]
     kept = [run for run in known if run in owed]
@@ -339,7 +399,7 @@ def _refused_result(d: Decided) -> ServiceRun | None:
     if not isinstance(phase, Stepping) or not isinstance(d.signal, Refused | Stepped):
         return None
     first = phase.envelopes[0]
-    is_result = first.ends_service and not isinstance(first.payload, ServiceFailed)
+    is_result = first.ends_service and not is_owed_error(first)
     return first.service if is_result and refusal_due(d) is not None else None
 
 
@@ -353,7 +413,7 @@ def _started(d: Decided) -> Iterator[ServiceRun]:
 def services_stand_in_the_order_of_their_start(d: Decided, after: Activation) -> None:
     order = (*d.before.services, *_started(d))
     must(after.services == tuple(run for run in order if run in after.services), "services stand in order")
-    runs = [e.service for e in after.mailbox if e.service is not None]
+    runs = [e.service for e in after.mailbox if e.service is not None and e.origin is None]
     must(set(runs) <= set(after.services), "nothing waits of a service that does not run")
 
 
@@ -377,6 +437,8 @@ def keys_of_repeatable_requests_are_kept(d: Decided) -> None:
 
 def what_waits_waits_for_its_bucket(d: Decided, o: Outcome) -> None:
     a = o.after
+    if isinstance(a.phase, Stepping | Performing):
+        must(a.throttled_until is None, "nothing is held back while something is under way")
     is_elsewhere = a.is_draining or d.has(phases.GoOn) or d.has(phases.Gone)
     if isinstance(a.phase, Stepping | Performing) or is_elsewhere:
         return

@@ -25,8 +25,11 @@ from statebacked.model.values import (
     Cause,
     Commit,
     Json,
+    Link,
+    Parent,
     Rejection,
     StateView,
+    Target,
     Transition,
 )
 from tests.sim.machine import (
@@ -42,6 +45,7 @@ from tests.sim.machine import (
     value_of,
 )
 
+UNWORDED_DONE = Json(b'{"type":"statebacked.child-done"}')
 UNWORDED_ERROR = Json(b'{"type":"statebacked.service-failed"}')  # where the worker does not word it
 
 
@@ -63,6 +67,7 @@ class Row:
     event: Json
     fire_at: Instant
     attempts: int = 0
+    to: Target | None = None
 
 
 @dataclass(slots=True)
@@ -82,6 +87,8 @@ class Life:
     ended_in_silence: set[ServiceRun] = field(
         default_factory=set
     )  # their end changed nothing, or was refused
+    parent: Parent | None = None
+    links: dict[str, Link] = field(default_factory=dict)
     floor: int = 0  # the ts of the last life of that name
     is_deleted: bool = False
     dead_letters: list[Json] = field(default_factory=list)
@@ -95,19 +102,24 @@ class Life:
         return self.states[-1]
 
 
-def follow(life: Life, commit: Commit, at: Instant, epoch: Epoch, policy: Policy) -> None:
-    """Check a commit that the store has just accepted, asked for at wall time `at`, and take it over."""
+def follow(
+    life: Life, commit: Commit, at: Instant, epoch: Epoch, policy: Policy
+) -> list[tuple[Transition, Reaction]]:
+    """Check a commit that the store has just accepted, asked for at wall time `at`; take it over. What its
+    transitions do."""
     only_the_owner_writes(commit, epoch)
     history_is_contiguous(life, commit)
     nothing_is_written_for_nothing(life, commit)
-    rows = [_consume(life, cause) for cause in commit.consumed]
+    rows = [_consume(life, cause) for cause in commit.consumed if cause.owner is None]
     if rows and commit.transitions:
         must(commit.transitions[0].event == rows[0], "a row that is consumed is the event of the transition")
     timers_set: list[Row] = []
     removed: list[RowKey] = []
     sends: list[Json] = []
+    steps: list[tuple[Transition, Reaction]] = []
     for transition in commit.transitions:
         reaction = _replay(life, transition, at)
+        steps.append((transition, reaction))
         event = decode_event(transition.event)
         _follow_services(life, event, reaction, transition)
         _follow_timers(life, reaction, at, timers_set, removed)
@@ -116,11 +128,12 @@ def follow(life: Life, commit: Commit, at: Instant, epoch: Epoch, policy: Policy
     _compare_messages(life, commit, sends)
     if commit.deleted_at is not None:
         life.is_deleted = True
-        return
+        return steps
     services_are_recorded(life, commit)
     head_is_the_newest_state(life, commit)
-    if commit.rejected is not None:
+    if commit.rejected is not None and commit.rejected.cause.owner is None:
         failed_deliveries_are_retried(life, commit.rejected, at, policy)
+    return steps
 
 
 # --- the history -------------------------------------------------------------------------------------
@@ -132,7 +145,7 @@ def only_the_owner_writes(commit: Commit, epoch: Epoch) -> None:
 
 def nothing_is_written_for_nothing(life: Life, commit: Commit) -> None:
     rows = bool(commit.consumed or commit.rejected or commit.repeatables)
-    kept = bool(commit.status or commit.wish or commit.deleted_at)
+    kept = bool(commit.parent or commit.status or commit.wish or commit.deleted_at)
     changes = commit.head is not None or set(commit.services) != life.services
     must(rows or kept or changes, "a commit changes something")
 
@@ -165,7 +178,7 @@ def a_state_follows_from_the_one_before(transition: Transition, reaction: Reacti
 
 
 def an_event_is_once_in_the_history(life: Life, transition: Transition) -> None:
-    if transition.event != UNWORDED_ERROR:
+    if transition.event not in (UNWORDED_ERROR, UNWORDED_DONE):
         must(transition.event not in life.seen, f"an event is once in the history: {transition.event_id}")
     life.seen.add(transition.event)
     if not transition.event_id.startswith("inside:"):
@@ -226,7 +239,7 @@ def _follow_services(life: Life, event: Event, reaction: Reaction, transition: T
 
 
 def _run_of(event: Event, transition: Transition) -> ServiceRun | None:
-    if transition.event == UNWORDED_ERROR:
+    if transition.event == UNWORDED_ERROR and transition.event_id.startswith("failed:"):
         _, seq, id = transition.event_id.split(":")
         return ServiceRun(ServiceId(id), Seq(int(seq)))
     return None if event.run is None else ServiceRun(ServiceId(event.run[0]), Seq(event.run[1]))
@@ -263,7 +276,7 @@ def _follow_timers(
             _cancel_newest(life, operation.send_id, timers_set, removed)
         else:
             due = Instant(at + operation.delay_ms)
-            timers_set.append(Row(operation.send_id, due, operation.event, fire_at=due))
+            timers_set.append(Row(operation.send_id, due, operation.event, fire_at=due, to=operation.to))
     if reaction.state.snapshot.done:
         removed += life.timers
         life.timers.clear()
@@ -283,8 +296,10 @@ def _cancel_newest(life: Life, send_id: SendId, timers_set: list[Row], removed: 
 
 
 def _compare_timers(life: Life, commit: Commit, timers_set: list[Row], removed: list[RowKey]) -> None:
-    found = [(t.send_id, t.due, t.event) for t in commit.timers_set]
-    must(found == [(r.send_id, r.due, r.event) for r in timers_set], "timers are stored as they were set")
+    found = [(t.send_id, t.due, t.event, t.to) for t in commit.timers_set]
+    must(
+        found == [(r.send_id, r.due, r.event, r.to) for r in timers_set], "timers are stored as they were set"
+    )
     must(
         sorted(removed) == sorted(commit.timers_removed), "cancel removes the newest of its send id, no other"
     )
@@ -294,8 +309,9 @@ def _compare_timers(life: Life, commit: Commit, timers_set: list[Row], removed: 
 
 
 def _compare_messages(life: Life, commit: Commit, sends: list[Json]) -> None:
-    must([m.event for m in commit.messages] == sends, "what the machine sends itself is stored with its step")
-    for message in commit.messages:
+    own = [m for m in commit.messages if m.kind == "self"]
+    must([m.event for m in own] == sends, "what the machine sends itself is stored with its step")
+    for message in own:
         must(message.key not in life.messages, "every message has its own key")
         life.messages[message.key] = message.event
 

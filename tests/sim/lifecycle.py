@@ -2,7 +2,17 @@
 
 from statebacked.core import phases
 from statebacked.core.phases import Activation, Settled, Settling
-from statebacked.model.values import Control, Delete, Envelope, Pause, Resume, Wish
+from statebacked.model.values import (
+    Address,
+    Control,
+    Delete,
+    Envelope,
+    Forward,
+    Initialize,
+    Pause,
+    Resume,
+    Wish,
+)
 from tests.sim.decisions import Decided
 from tests.sim.laws import must
 
@@ -80,7 +90,8 @@ def a_deleted_instance_is_gone(d: Decided) -> None:
     waiting = [w.to for w in d.before.waiting]
     callers = [e.id for e in d.before.mailbox if e.wants_reply and not isinstance(e.payload, Delete)]
     callers += [e.id for e in d.before.mailbox if isinstance(e.payload, Delete)][1:]
-    must(set(told) == {*waiting, *callers}, "who waits for a deleted instance is told")
+    answered = [c.to for c in d.commands if isinstance(c, phases.Reply)]
+    must(set(told) == {*waiting, *callers} - {*answered}, "who waits for a deleted instance is told")
 
 
 def a_wish_is_kept(d: Decided, after: Activation, version: object) -> None:
@@ -100,7 +111,23 @@ def is_kept_here(a: Activation, envelope: Envelope) -> bool:
     """Whether it takes a commit and no worker."""
     if isinstance(envelope.payload, Control):
         return a.view is not None
-    return a.view is None and envelope.cause is not None
+    if isinstance(envelope.payload, Forward):
+        return True
+    if isinstance(envelope.payload, Initialize):
+        return a.view is not None and envelope.cause is not None
+    if a.view is None:
+        return envelope.cause is not None
+    return not _is_heard(a, envelope)
+
+
+def _is_heard(a: Activation, envelope: Envelope) -> bool:
+    """Of what a child says, or of what tells of one: is it a child of now, under the run of now?"""
+    origin = envelope.origin
+    if origin is None or origin.link is None:
+        return True
+    known = {link.run: link.child for link in a.links}
+    me = Address(a.key.machine, a.key.name)
+    return origin.link in known and origin.sender in (known[origin.link], me)
 
 
 def _owes_first(a: Activation) -> bool:
@@ -108,7 +135,7 @@ def _owes_first(a: Activation) -> bool:
     return (
         bool(a.owed)
         and a.status == "running"
-        and (isinstance(a.phase, Settling) or not isinstance(a.mailbox[0].payload, Control))
+        and (isinstance(a.phase, Settling) or not isinstance(a.mailbox[0].payload, Control | Forward))
     )
 
 

@@ -18,11 +18,10 @@ from statebacked.model.values import (
     Now,
     Outcome,
     Performed,
-    ServiceFailed,
     WorkerLost,
 )
 from statebacked.ports import StoreFailed
-from tests.sim import decisions, lifecycle, watch, worker
+from tests.sim import decisions, family, lifecycle, watch, worker
 from tests.sim.clockwork import Plan
 from tests.sim.laws import Life, must
 from tests.sim.store import Answer, Disk, Line
@@ -47,6 +46,8 @@ class Host(Protocol):
     def answer(self, to: EnvelopeId) -> None: ...
     def refuse(self, to: EnvelopeId, code: str) -> None: ...
     def rescan(self) -> None: ...
+    def relay_soon(self) -> None: ...
+    def delivered(self, causes: tuple[Cause, ...]) -> None: ...
     def drop(self, loaded: "Loaded") -> None: ...
     def arm(self, timers: tuple[DueTimer, ...]) -> None: ...
     def ended(self, loaded: "Loaded", ending: Ending) -> None: ...
@@ -160,6 +161,7 @@ class Loaded:
         )
         decisions.judge(decided, outcome)
         lifecycle.judge(decided, self.a)
+        family.judge(decided, self.a)
 
     def _note(self, decided: decisions.Decided) -> None:
         watch.hear(self.watch, decided)
@@ -180,7 +182,7 @@ class Loaded:
             return
         first = phase.envelopes[0]
         due = decisions.refusal_due(decided)
-        if isinstance(first.payload, ServiceFailed) and due is not None and due.envelope == first.id:
+        if decisions.is_owed_error(first) and due is not None and due.envelope == first.id:
             assert first.service is not None
             self._ended_in_silence.add(first.service)
             self.watch.over.add(first.service)
@@ -215,7 +217,8 @@ class Loaded:
         if self.driver.has_ended or outcome is not Outcome.COMMITTED:
             return self._rest()
         rows = {t.key: t.due for t in commit.timers_set}
-        if commit.rejected is not None and commit.rejected.retry_at is not None:
+        is_timer = commit.rejected is not None and commit.rejected.cause.table == "timer"
+        if is_timer and commit.rejected is not None and commit.rejected.retry_at is not None:
             rows[commit.rejected.cause.key] = commit.rejected.retry_at
         must(rows.keys() <= self._armed.keys(), "a timer that is set or retried is armed")
         self._armed.clear()
@@ -265,6 +268,12 @@ class Loaded:
                 self.node.arm(timers)
             case phases.GoOn():
                 self.signal(phases.Tick())
+            case phases.Post():
+                self.node.relay_soon()
+            case phases.Delivered(causes):
+                self.node.delivered(causes)
+            case phases.Redeliver():
+                self.node.relay_soon()
             case phases.Rescan():
                 self.node.rescan()
             case phases.Gone():
@@ -308,7 +317,7 @@ class Loaded:
                 for due in timers:
                     watch.arms(w, life, due)
             case phases.Complain(envelope):
-                watch.complains(w, envelope)
+                watch.complains(w, self._decided, envelope)
             case _:
                 pass
 

@@ -7,24 +7,38 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from statebacked.model.ids import SendId, ServiceId
-from statebacked.model.values import CancelTimer, Indexed, Json, SetTimer
+from statebacked.model.ids import InstanceName, MachineName, SendId, ServiceId
+from statebacked.model.values import (
+    TO_PARENT,
+    Address,
+    CancelTimer,
+    Indexed,
+    Json,
+    Outgoing,
+    SendTo,
+    SetTimer,
+    Spawn,
+    Target,
+    Unlink,
+)
 
 DELAYS_MS = (0, 1, 20, 300, 2_000, 9_000, 40_000)
 SERVICES = ("s0", "s1", "s2")
+NAMES = ("i0", "i1", "k0", "k1")  # who may be sent to; the last two are those that others make
 SEND_IDS = ("t0", "t1")
 ENDINGS = ("done", "error")
 
 
 class Event(Struct, frozen=True, omit_defaults=True):
     """`number` tells one sending from another. `run` is the service run that it comes from. `order`: of an
-    event of the machine to itself, (step, position in it)."""
+    event of the machine to itself, (step, position in it). `kin`: what it causes may be for others."""
 
     type: str
     number: int = 0
     fuel: int = 0
     run: tuple[str, int] | None = None
     order: tuple[int, int] | None = None
+    kin: bool = False
 
     def is_ending(self) -> bool:
         return self.run is not None and self.type in ENDINGS
@@ -57,6 +71,8 @@ class Reaction(Struct, frozen=True):
     sends: tuple[Json, ...] = ()
     starts: tuple[ServiceId, ...] = ()
     stops: tuple[ServiceId, ...] = ()
+    outgoing: tuple[Outgoing, ...] = ()
+    output: Json | None = None
     has_effects: bool = False
 
 
@@ -113,16 +129,16 @@ def _dice(seed: int) -> Iterator[int]:
 def _transition(state: State, event: Event, dice: Iterator[int]) -> Reaction:
     steps = state.snapshot.steps + 1
     fuel = event.fuel - 1
-    timers = _timers(steps, fuel, dice)
+    timers = _timers(steps, fuel, dice, event.kin)
     sends: tuple[Json, ...] = ()
     if fuel >= 0 and next(dice) % 100 < 25:
         count = 1 + next(dice) % 2
-        sends = tuple(_send(steps, n, fuel) for n in range(count))
+        sends = tuple(_send(steps, n, fuel, event.kin) for n in range(count))
     live = [s for s in state.snapshot.live if not (event.is_ending() and event.run and event.run[0] == s)]
     starts, stops = _services(live, fuel, dice)
     live = [s for s in live if s not in stops]
     live += [s for s in starts if s not in live]
-    done = steps > 1 and next(dice) % 100 == 0
+    done = steps > 1 and next(dice) % 100 < (6 if event.kin else 1)
     context = state.context
     if next(dice) % 100 < 60:
         count = context.count + 1 + next(dice) % 5
@@ -135,11 +151,38 @@ def _transition(state: State, event: Event, dice: Iterator[int]) -> Reaction:
         sends=sends,
         starts=() if done else tuple(ServiceId(s) for s in starts),
         stops=tuple(ServiceId(s) for s in stops),
+        outgoing=_outgoing(fuel, dice) if event.kin else (),
+        output=Json(b"%d" % digest) if done and digest % 2 else None,
         has_effects=bool(starts or stops) or next(dice) % 100 < 25,
     )
 
 
-def _timers(steps: int, fuel: int, dice: Iterator[int]) -> tuple[SetTimer | CancelTimer, ...]:
+def _outgoing(fuel: int, dice: Iterator[int]) -> tuple[Outgoing, ...]:
+    items: list[Outgoing] = []
+    for _ in range((0, 0, 1, 1, 2)[next(dice) % 5]):
+        choice = next(dice) % 6
+        service = ServiceId(NAMES[2 + next(dice) % 2])
+        if fuel < 0 or choice == 0:
+            items.append(Unlink(service))
+        elif choice < 3:
+            context = Json(b'{"seed":%d}' % (next(dice) % 100)) if next(dice) % 2 else None
+            items.append(Spawn(service, _address(2 + next(dice) % 2), None, context))
+        else:
+            event = Json(encode(Event("message", next(dice), fuel, kin=True)))
+            items.append(SendTo(_target(dice), event))
+    return tuple(items)
+
+
+def _target(dice: Iterator[int]) -> Target:
+    n = next(dice) % (len(NAMES) + 2)
+    return _address(n) if n < len(NAMES) else TO_PARENT
+
+
+def _address(n: int) -> Address:
+    return Address(MachineName("machine"), InstanceName(NAMES[n]))
+
+
+def _timers(steps: int, fuel: int, dice: Iterator[int], is_kin: bool) -> tuple[SetTimer | CancelTimer, ...]:
     operations: list[SetTimer | CancelTimer] = []
     if next(dice) % 100 >= 45:
         return ()
@@ -148,15 +191,18 @@ def _timers(steps: int, fuel: int, dice: Iterator[int]) -> tuple[SetTimer | Canc
         if fuel < 0 or next(dice) % 100 < 40:
             operations.append(CancelTimer(send_id))
         else:
-            event = Event("after", steps * 10 + n, fuel)
+            event = Event("after", steps * 10 + n, fuel, kin=is_kin)
             delay_ms = DELAYS_MS[next(dice) % len(DELAYS_MS)]
-            operations.append(SetTimer(send_id, delay_ms, Json(encode(event))))
+            to = _target(dice) if is_kin and next(dice) % 3 == 0 else None
+            if to is not None:
+                event = Event("message", next(dice), fuel, kin=True)
+            operations.append(SetTimer(send_id, delay_ms, Json(encode(event)), to))
     return tuple(operations)
 
 
-def _send(steps: int, n: int, fuel: int) -> Json:
+def _send(steps: int, n: int, fuel: int, is_kin: bool) -> Json:
     """Every send leaves room before and after it for one that is made while performing."""
-    return Json(encode(Event("self", steps * 10 + n, fuel, order=(steps, 10 * (n + 1)))))
+    return Json(encode(Event("self", steps * 10 + n, fuel, order=(steps, 10 * (n + 1)), kin=is_kin)))
 
 
 def _services(live: list[str], fuel: int, dice: Iterator[int]) -> tuple[list[str], list[str]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from statebacked.core import phases
+from statebacked.core.delivery import of_message, of_timer
 from statebacked.core.instance import activate, conceive
 from statebacked.core.phases import Stepping
 from statebacked.engine.driver import Ending
@@ -17,7 +18,7 @@ from statebacked.model.ids import (
     Instant,
     VersionId,
 )
-from statebacked.model.values import Cause, DueTimer, Envelope, External, InstanceRecord, Outcome
+from statebacked.model.values import Cause, DueMessage, DueTimer, Envelope, InstanceRecord, Outcome
 from statebacked.ports import StoreFailed
 from tests.sim import worker
 from tests.sim.clockwork import Plan
@@ -28,6 +29,7 @@ from tests.sim.surroundings import Surroundings
 
 WINDOW_MS = 60_000
 SETBACK_MS = 50
+RELAY_MS = 300
 LOST = "lost"
 
 
@@ -35,6 +37,7 @@ LOST = "lost"
 class Loading:
     envelopes: list[Envelope] = field(default_factory=list)
     timers: list[DueTimer] = field(default_factory=list)
+    messages: list[DueMessage] = field(default_factory=list)
 
 
 class Node:
@@ -58,9 +61,11 @@ class Node:
         self._horizon = 0
         self._pushed = 0
         self._pump_plan: Plan | None = None
+        self._relay_plan: Plan | None = None
         for key in disk.rows.undelivered(1_000):
             self._want(key)
         self._pump()
+        self.relay_soon()
 
     def die(self) -> None:
         self.is_alive = self.is_open = False
@@ -139,6 +144,8 @@ class Node:
             self._give(key, envelope)
         for due in loading.timers:
             self._deliver_timer(due)
+        for message in loading.messages:
+            self._deliver_message(message)
         if self.loaded.get(key) is loaded and loaded.a.view is None and loaded.is_idle():
             self.drop(loaded)
 
@@ -237,6 +244,38 @@ class Node:
 
     def rescan(self) -> None:
         self._must_scan()
+        self.relay_soon()
+
+    # --- messages between instances ------------------------------------------------------------------
+
+    def relay_soon(self, pause_ms: float = 1.0) -> None:
+        """What a relay may do at any time: deliver the first message of every pair, if need be once more."""
+        if self._relay_plan is not None:
+            self._relay_plan.cancel()
+        self._relay_plan = self.s.clockwork.after(pause_ms * self.s.rng.random(), self._relay)
+
+    def _relay(self) -> None:
+        if not self.is_alive or not self.is_open:
+            return
+        rows = self.disk.rows
+        for due in rows.due_messages(self.s.clockwork.now().wall, after=0, limit=1_000):
+            self._deliver_message(due)
+        if any(row.message.kind != "self" and row.dead_at is None for row in rows.messages.values()):
+            self.relay_soon(RELAY_MS)
+
+    def _deliver_message(self, due: DueMessage) -> None:
+        loaded = self.loaded.get(due.to)
+        if loaded is None:
+            self._want(due.to).messages.append(due)
+        else:
+            loaded.deliver(of_message(due))
+
+    def delivered(self, causes: tuple[Cause, ...]) -> None:
+        for cause in causes:
+            for loaded in list(self.loaded.values()):
+                if loaded.instance == cause.owner:
+                    loaded.signal(phases.Departed(1))
+        self.relay_soon()
 
     def _must_scan(self) -> None:
         self._horizon = 0
@@ -264,7 +303,7 @@ class Node:
             self._deliver_timer(due)
             loaded = self.loaded.get(due.key)
             if loaded is not None and self.s.rng.random() < self.s.faults.duplicate:
-                again = partial(loaded.deliver, _timer_envelope(due))
+                again = partial(loaded.deliver, of_timer(due))
                 self.s.clockwork.after(self.s.rng.choice((0, 5, 50)), again)
         self._plan_pump()
 
@@ -273,14 +312,4 @@ class Node:
         if loaded is None:
             self._want(due.key).timers.append(due)
         elif loaded.instance == due.instance:
-            loaded.deliver(_timer_envelope(due))
-
-
-def _timer_envelope(due: DueTimer) -> Envelope:
-    return Envelope(
-        id=EnvelopeId(f"timer:{due.timer.key}"),
-        payload=External(due.timer.event),
-        source="timer",
-        cause=Cause("timer", due.timer.key),
-        attempts=due.attempts,
-    )
+            loaded.deliver(of_timer(due))

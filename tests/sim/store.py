@@ -8,6 +8,7 @@ from statebacked.model.ids import Epoch, InstanceId, InstanceKey, Instant, Seq, 
 from statebacked.model.values import Commit, InstanceRecord, Json, Outcome
 from statebacked.ports import Saved, StoreFailed
 from statebacked.store.memory import MemoryInstances
+from tests.sim import family
 from tests.sim.laws import Life, follow, index_rows_are_those_of_the_head
 from tests.sim.surroundings import Surroundings
 
@@ -73,16 +74,28 @@ class Disk:
         return Saved(record.view.seq, record.snapshot, record.context)
 
     def apply(self, commit: Commit, asked_at: Instant, ended_in_silence: Iterable[ServiceRun]) -> Outcome:
+        rows = family.foreign_rows(self.rows, commit)
+        firsts = family.first_of_pairs(self.rows, rows)
         outcome = self.rows.apply(commit)
         if outcome is Outcome.COMMITTED:
+            family.order_of_a_pair_is_kept(rows, firsts)
+            if commit.birth is None and commit.instance not in self.lives:
+                family.nobody_was_there(commit, rows)
+                family.refusals_are_counted(commit, rows, asked_at, self._policy)
+                return outcome
             if commit.birth is not None:
                 self.lives[commit.instance] = Life(commit.instance, commit.birth.key)
                 self.lives[commit.instance].floor = self.rows.graves.get(commit.birth.key, 0)
             life = self.lives[commit.instance]
             life.ended_in_silence.update(ended_in_silence)
-            follow(life, commit, asked_at, self.epoch, self._policy)
-            _, rows = self.rows.indexes.rows.get(commit.instance, (None, ()))
-            index_rows_are_those_of_the_head(life, rows)
+            fired = [
+                life.timers[c.key] for c in commit.consumed if c.table == "timer" and c.key in life.timers
+            ]
+            steps = follow(life, commit, asked_at, self.epoch, self._policy)
+            family.follow(life, commit, steps, rows, fired)
+            family.refusals_are_counted(commit, rows, asked_at, self._policy)
+            _, indexed = self.rows.indexes.rows.get(commit.instance, (None, ()))
+            index_rows_are_those_of_the_head(life, indexed)
         return outcome
 
 

@@ -16,15 +16,14 @@ from statebacked.model.values import (
     Json,
     Now,
     Performed,
-    ServiceFailed,
     StateView,
 )
-from tests.sim.decisions import Decided, kept_of, known_ids
+from tests.sim.decisions import Decided, is_owed_error, kept_of, known_ids, sent_to_nobody
 from tests.sim.laws import Life, must
 from tests.sim.machine import decode_event
 
 SLACK_MS = 400  # pipes, commits and a loaded machine
-OUTSIDE = ("client", "timer")
+OUTSIDE = ("client", "timer", "instance")
 
 
 @dataclass(slots=True)
@@ -166,7 +165,9 @@ def _accept_tentative(w: Watch) -> None:
         w.tentative = None
 
 
-def complains(w: Watch, envelope: Envelope) -> None:
+def complains(w: Watch, d: Decided | None, envelope: Envelope) -> None:
+    if d is not None and sent_to_nobody(d):
+        return  # the event itself happened
     _buys_no_time(w, envelope.id)
     w.times.pop(envelope.id, None)  # a timer comes again
     w.losses.pop(envelope.id, None)
@@ -227,7 +228,7 @@ def owed_errors_come_first(w: Watch, life: Life, a: Activation, first: Envelope)
     is_settled = isinstance(a.phase, Stepping) and isinstance(a.phase.before, Settled)
     is_awaited = bool(a.mailbox)
     owed = life.services - w.alive
-    if isinstance(first.payload, ServiceFailed):
+    if is_owed_error(first):
         must(first.service in owed, "only a service that is lost or stopped gets its error")
         must(first.service not in w.over, "a refused error is over")
         must(not is_settled or is_awaited, "an error that is owed waits for the next event")
@@ -248,7 +249,7 @@ def nothing_overtakes_a_self_send(w: Watch, life: Life, a: Activation, first: En
 
 
 def an_inside_event_is_of_a_run_that_runs(w: Watch, life: Life, first: Envelope) -> None:
-    if first.source != "service" or isinstance(first.payload, ServiceFailed):
+    if first.source != "service" or is_owed_error(first):
         return
     must(first.service in life.services, "an event of a run that has ended is dropped")
     must(first.service in w.alive, "an event of a run that is stopped or lost is dropped")
@@ -379,7 +380,7 @@ def memory_and_record_agree(life: Life | None, a: Activation) -> None:
     begun = a.phase.envelopes if isinstance(a.phase, Stepping) else ()
     own = a.phase.own if isinstance(a.phase, Performing) else ()
     runs = [*a.services, *(e.service for e in a.owed)]
-    runs += [e.service for e in begun if isinstance(e.payload, ServiceFailed)]
+    runs += [e.service for e in begun if is_owed_error(e)]
     must(len(runs) == len(set(runs)), "a run is running or owed, once")
     must(set(runs) == life.services, "memory and record agree: services")
     causes = [e.cause for e in (*begun, *a.mailbox, *own) if e.source == "self"]

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 from msgspec.structs import replace
 
-from statebacked.core.steps import INITIAL_EVENT, UNWORDED_ERROR
+from statebacked.core.steps import INITIAL_EVENT, UNWORDED_DONE, UNWORDED_ERROR
 from statebacked.model.ids import ActivationNumber, Seq, ServiceRun
 from statebacked.model.values import (
+    ChildDone,
     Envelope,
     External,
     Indexed,
@@ -236,7 +237,13 @@ class Worker:
             indexes = step.indexes or indexes
             state, last, fuel = reaction.state, reaction, decode_event(raw).fuel - 1
             changed += 1
-            if reaction.has_effects or reaction.sends or reaction.starts or reaction.stops:
+            if (
+                reaction.has_effects
+                or reaction.sends
+                or reaction.starts
+                or reaction.stops
+                or reaction.outgoing
+            ):
                 break
         if changed:
             held = last if last is not None and last.has_effects else None
@@ -274,6 +281,14 @@ class Worker:
                     return INITIAL_EVENT, None
                 event = Json(encode(Event("init", self.s.next_number(), 2)))
                 return event, event
+            case ServiceFailed() if envelope.origin is not None:
+                event = Json(encode(Event("child-failed", self.s.next_number(), 1, kin=True)))
+                return event, event
+            case ChildDone():
+                if self.rng.random() < 0.3:
+                    return UNWORDED_DONE, None
+                event = Json(encode(Event("child-done", self.s.next_number(), 1, kin=True)))
+                return event, event
             case ServiceFailed():
                 assert envelope.service is not None
                 if self.rng.random() < 0.1:
@@ -282,7 +297,7 @@ class Worker:
                 event = Json(encode(Event("error", self.s.next_number(), fuel, run=envelope.service)))
                 return event, event
             case _:
-                raise AssertionError("the simulated machine has no children yet")
+                raise AssertionError("no worker is asked about these")
 
     # --- perform -------------------------------------------------------------------------------------
 
@@ -366,6 +381,8 @@ def _step(reaction: Reaction, before: State, worded: Json | None, known: Indexed
         starts=reaction.starts,
         stops=reaction.stops,
         indexes=None if indexes == known else indexes,
+        outgoing=reaction.outgoing,
+        output=reaction.output,
         has_effects=reaction.has_effects,
     )
 

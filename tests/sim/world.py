@@ -41,7 +41,7 @@ from statebacked.model.values import (
 )
 from tests.sim.clockwork import Clockwork
 from tests.sim.laws import must
-from tests.sim.machine import Event, encode
+from tests.sim.machine import NAMES, Event, encode
 from tests.sim.node import LOST, Node
 from tests.sim.store import Disk
 from tests.sim.surroundings import Faults, Surroundings
@@ -69,6 +69,7 @@ class World:
             InstanceKey(OrgId("org"), MachineName("machine"), InstanceName(f"i{n}"))
             for n in range(self.rng.choice((1, 2, 3)))
         ]
+        self.has_families = self.rng.random() < 0.4
         self.nodes = [Node(self.s, self.disk)]
         self.requests: dict[EnvelopeId, InstanceKey] = {}
 
@@ -113,7 +114,8 @@ class World:
             self._plan_control(ms, key, id)
             return
         type = "unknown" if self.rng.random() < 0.08 else "go"
-        event = Event(type, self.s.next_number(), self.rng.choice((0, 1, 2, 3)))
+        is_kin = self.has_families and self.rng.random() < 0.4
+        event = Event(type, self.s.next_number(), self.rng.choice((0, 1, 2, 3)), kin=is_kin)
         envelope = Envelope(
             id=id,
             payload=Initialize(None) if initial else External(Json(encode(event))),
@@ -145,7 +147,8 @@ class World:
 
     def _flush(self, round: int) -> None:
         """A last event for each instance: errors that are owed come before it."""
-        for n, key in enumerate(self.keys):
+        kin = [InstanceKey(OrgId("org"), MachineName("machine"), InstanceName(name)) for name in NAMES]
+        for n, key in enumerate(dict.fromkeys([*self.keys, *kin])):
             id = EnvelopeId(f"z{round}.{n}")
             self.requests[id] = key
             event = Json(encode(Event("go", self.s.next_number())))
@@ -273,6 +276,8 @@ def everything_ends(world: World) -> None:
         must(not life.timers, f"every timer fires: {life.timers}")
         must(not life.messages, f"every message arrives: {life.messages}")
         must(not life.services, f"every service ends: {life.services}")
+    waiting = [r.message for r in world.disk.rows.messages.values() if r.dead_at is None]
+    must(not waiting, f"every message to another arrives, or is given up: {waiting}")
     for loaded in world.node.loaded.values():
         must(isinstance(loaded.a.phase, Settled), f"every instance settles: {loaded.a.phase}")
         must(not loaded.a.mailbox and not loaded.a.owed, "every mailbox empties")
@@ -334,6 +339,7 @@ def _policy(rng: Random) -> Policy:
         inside_bytes_max=INSIDE_BYTES * rng.choice((1, 3)) if is_tight else 1_000_000,
         timers_max=rng.choice((2, 3, 1_000)),
         undelivered_max=rng.choice((1, 2, 1_000)),
+        spawn_depth_max=rng.choice((1, 2, 64)),
         unasked_per_s=rng.choice((15, 200)),
         unasked_burst=rng.choice((2, 20, 5_000)),
         attempts_max=3,
