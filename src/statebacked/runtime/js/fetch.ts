@@ -26,6 +26,7 @@ const BODILESS = new Set([204, 205, 304]);
 const EMPTY = new Uint8Array(0);
 
 type Bytes = Uint8Array<ArrayBuffer>;
+type Head = FetchHeader & { t: "fetch_head" };
 
 /** What fetches need from the process. */
 export interface FetchHost {
@@ -203,18 +204,22 @@ class Exchange {
 
   // --- the answer
 
-  answered({ status, text, headers, url, redirected, body }: FetchHeader & { t: "fetch_head" }): void {
+  answered(head: Head): void {
     this.#isAnswered = true;
     this.#wakeUpload();
-    const init = {
-      status,
-      statusText: text,
-      headers: headers.map(([name, value]): [string, string] => [name, value]),
-    };
+    try {
+      const response = this.#responseOf(head);
+      if (!head.body) this.#end();
+      this.#resolve(response);
+    } catch (thrown) {
+      this.gaveUp(thrown); // a header that the web does not have, or code that has broken what this stands on
+    }
+  }
+
+  #responseOf({ status, text, headers, url, redirected, body }: Head): Response {
+    const pairs = headers.map(([name, value]): [string, string] => [name, value]);
     const stream = body && !BODILESS.has(status) ? this.#stream() : null;
-    const response = located(new Response(stream, init), url, redirected);
-    if (!body) this.#end();
-    this.#resolve(response);
+    return located(new Response(stream, { status, statusText: text, headers: pairs }), url, redirected);
   }
 
   #stream(): ReadableStream<Bytes> {
