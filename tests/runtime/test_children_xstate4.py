@@ -358,6 +358,21 @@ def test_a_child_may_be_forwarded_every_event(worker4: WorkerProcess, predictabl
     assert step(instance.send("xstate.after(1)#m", "timer")).out == []
 
 
+def test_only_the_machine_itself_has_persistent_children(worker4: WorkerProcess) -> None:
+    instance = created(
+        worker4,
+        """createMachine({ invoke: { id: "inner", src: createMachine({ context: {},
+          predictableActionArguments: true,
+          invoke: { id: "k", src: persistentInvocableSource({ machineName: "k" }) },
+          on: { spawn: { actions: assign({ k: () => spawnPersistentInstance({ machineName: "k" }) }) } } }) },
+          on: { spawn: { actions: forwardTo("inner") } } });""",
+    )
+    step(instance.send("spawn"))
+    lines = worker4.log_lines(1)
+    assert any('"k" is not made' in line for line in lines), lines
+    assert any("only in an assign of the instance's own machine" in line for line in lines)
+
+
 def test_a_name_that_was_made_up_while_loading_is_not_shared(worker4: WorkerProcess) -> None:
     one = created(
         worker4,

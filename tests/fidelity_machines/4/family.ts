@@ -21,7 +21,9 @@ export const kid = createMachine<KidContext>({
         respond(({ pings }) => ({ type: "PONG", pings })),
       ],
     },
-    LATER: { actions: sendParent({ type: "PONG", pings: -1 }, { delay: 15, id: "later" }) },
+    LATER: {
+      actions: [cancel("later"), sendParent({ type: "PONG", pings: -1 }, { delay: 15, id: "later" })],
+    },
     FORGET: { actions: cancel("later") },
   },
   states: {
@@ -29,7 +31,6 @@ export const kid = createMachine<KidContext>({
     working: { after: { 40: "done" } },
     done: {
       type: "final",
-      entry: () => note("kid: done"),
       data: { made: ({ pieces }: KidContext) => pieces * 2 },
     },
   },
@@ -78,7 +79,8 @@ export const parent = (kid: unknown, spawn: (name: string, pieces: number) => un
         idle: { on: { GO: "busy" } },
         busy: {
           entry: [toKid("PING"), toKid("LATER", { delay: 5, id: "early" })],
-          exit: cancel("early"), // else xstate 4 sends it to the next child of that id
+          // Else xstate 4 sends it to the next child of that id.
+          exit: [cancel("early"), cancel("soon")],
           invoke: {
             id: "kid",
             src: "kid",
@@ -95,7 +97,7 @@ export const parent = (kid: unknown, spawn: (name: string, pieces: number) => un
             AGAIN: "busy",
             PING: { actions: forwardTo("kid") },
             WORK: { actions: forwardTo("kid") },
-            SOON: { actions: toKid("PING", { delay: 10, id: "soon" }) },
+            SOON: { actions: [cancel("soon"), toKid("PING", { delay: 10, id: "soon" })] },
             NEVER: { actions: cancel("soon") },
             LATER: { actions: toKid("LATER") },
             FORGET: { actions: toKid("FORGET") },

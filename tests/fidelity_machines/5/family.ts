@@ -30,13 +30,15 @@ export const kid = setup({
         sendParent(({ context }) => ({ type: "PONG", pings: context.pings })),
       ],
     },
-    LATER: { actions: sendParent({ type: "PONG", pings: -1 }, { delay: 15, id: "later" }) },
+    LATER: {
+      actions: [cancel("later"), sendParent({ type: "PONG", pings: -1 }, { delay: 15, id: "later" })],
+    },
     FORGET: { actions: cancel("later") },
   },
   states: {
     idle: { entry: [() => note("kid: idle"), sendParent({ type: "BORN" })], on: { WORK: "working" } },
     working: { after: { 40: "done" } },
-    done: { type: "final", entry: () => note("kid: done") },
+    done: { type: "final" },
   },
   output: ({ context }) => ({ made: context.pieces * 2 }),
 });
@@ -81,7 +83,7 @@ export const parent = (kid: KidLogic) =>
       idle: { on: { GO: "busy" } },
       busy: {
         entry: [sendTo("kid", { type: "PING" }), sendTo("kid", { type: "LATER" }, { delay: 5, id: "early" })],
-        exit: cancel("early"),
+        exit: [cancel("early"), cancel("soon")],
         invoke: {
           id: "kid",
           src: "kid",
@@ -96,7 +98,7 @@ export const parent = (kid: KidLogic) =>
           AGAIN: { target: "busy", reenter: true },
           PING: { actions: sendTo("kid", { type: "PING" }) },
           WORK: { actions: sendTo("kid", { type: "WORK" }) },
-          SOON: { actions: sendTo("kid", { type: "PING" }, { delay: 10, id: "soon" }) },
+          SOON: { actions: [cancel("soon"), sendTo("kid", { type: "PING" }, { delay: 10, id: "soon" })] },
           NEVER: { actions: cancel("soon") },
           LATER: { actions: sendTo("kid", { type: "LATER" }) },
           FORGET: { actions: sendTo("kid", { type: "FORGET" }) },

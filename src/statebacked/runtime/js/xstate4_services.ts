@@ -5,7 +5,7 @@
 import { Interpreter as Interpreter4, spawn, spawnBehavior } from "xstate4/es/index.js";
 import { registry } from "xstate4/es/registry.js";
 import { consume, provide } from "xstate4/es/serviceScope.js";
-import type { SpawnEphemeral } from "./instances.ts";
+import { isSource, type SpawnEphemeral } from "./instances.ts";
 import { report } from "./xstate4_report.ts";
 import {
   type Action,
@@ -239,6 +239,7 @@ export class Services {
 
   #spawnMachine(machine: Machine, options: SpawnOptions): Actor {
     const id = options.id ?? machine.id;
+    tellUnmade(machine);
     const parent = this.#gateOf(id);
     const child = create(machine, { execute: true, parent, id });
     if (options.sync) child.onTransition((state) => parent.send({ type: UPDATE, state, id }));
@@ -278,6 +279,17 @@ export class Services {
     clearTimeout(handle);
     this.#timers.delete(handle);
     this.#newestTimer.delete(String(sendId));
+  }
+}
+
+/** Only the instance's own machine has persistent children; in another xstate passes over them in silence. */
+function tellUnmade(machine: Machine): void {
+  for (const { invoke } of [machine, ...Object.values(machine.idMap)]) {
+    for (const { id, src } of invoke) {
+      if (isSource(src)) {
+        report.once(`"${id}" is not made: only the instance's own machine can have persistent children`);
+      }
+    }
   }
 }
 

@@ -49,6 +49,7 @@ export interface StateNode {
   after: { eventType: string; delay: unknown }[];
   tags: string[];
   transitions: unknown[];
+  invoke: { id?: unknown; src?: unknown }[];
   initialStateValue: unknown;
   resolveHistory(historyValue?: unknown): unknown[];
 }
