@@ -224,15 +224,27 @@ def test_a_data_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     assert "/proc/nowhere" in failing_start("--data", "/proc/nowhere")
 
 
-def test_a_damaged_database_is_told(data: Path) -> None:
-    (database,) = data.glob("*.sqlite3")
+DATABASES = pytest.mark.parametrize("name", ["statebacked.sqlite3", "logs.sqlite3"])
+
+
+@DATABASES
+def test_a_damaged_database_is_told(data: Path, name: str) -> None:
+    database = data / name
+    assert database.is_file()
     database.write_bytes(b"this is no database, and never was one " * 100)
     assert str(database) in failing_start("--data", str(data))
 
 
-def test_a_database_of_a_newer_server_is_refused(data: Path) -> None:
-    (database,) = data.glob("*.sqlite3")
-    with sqlite3.connect(database) as connection:
+def test_a_server_starts_without_the_log_that_it_had(data: Path) -> None:
+    for file in data.glob("logs.sqlite3*"):
+        file.unlink()
+    with real_server(data) as server:
+        answered(Asker(server).http.get("/machines"))
+
+
+@DATABASES
+def test_a_database_of_a_newer_server_is_refused(data: Path, name: str) -> None:
+    with sqlite3.connect(data / name) as connection:
         connection.execute("INSERT INTO schema_migrations VALUES (9999, 'later', '')")
     connection.close()
     assert "newer" in failing_start("--data", str(data))

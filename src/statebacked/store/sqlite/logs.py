@@ -57,7 +57,8 @@ class SqliteLogs:
             finally:
                 with_schema.close()
         except (sqlite3.Error, OSError) as exc:
-            raise StoreFailed(f"the log file {file} cannot be opened: {exc}") from exc
+            message = f"the log file {file} cannot be opened, move it away to start without it: {exc}"
+            raise StoreFailed(message) from exc
 
         def open_connection(set_up: database.SetUp) -> sqlite3.Connection:
             connection = connect(file)
