@@ -189,6 +189,15 @@ def _is_of_pair(one: MessageRow, other: MessageRow) -> bool:
     return is_living and (one.instance, one.to) == (other.instance, other.to)
 
 
+def messages_are_counted(a: Activation, rows: MemoryInstances) -> None:
+    """When it is loaded; the record was read before, and some may have been consumed since."""
+    own = [r for r in rows.messages.values() if r.instance == a.instance and r.dead_at is None]
+    must(
+        a.undelivered >= sum(r.message.kind not in ("self", "failed") for r in own),
+        "messages on their way are counted",
+    )
+
+
 # --- one decision ------------------------------------------------------------------------------------
 
 

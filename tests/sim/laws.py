@@ -19,6 +19,7 @@ from statebacked.model.ids import (
     Seq,
     ServiceId,
     ServiceRun,
+    VersionId,
 )
 from statebacked.model.values import (
     CancelTimer,
@@ -29,6 +30,7 @@ from statebacked.model.values import (
     Parent,
     Rejection,
     StateView,
+    Status,
     Target,
     Transition,
 )
@@ -87,6 +89,8 @@ class Life:
     ended_in_silence: set[ServiceRun] = field(
         default_factory=set
     )  # their end changed nothing, or was refused
+    status: Status = "running"
+    desired: VersionId | None = None
     parent: Parent | None = None
     links: dict[str, Link] = field(default_factory=dict)
     floor: int = 0  # the ts of the last life of that name
@@ -126,6 +130,8 @@ def follow(
         sends += reaction.sends
     _compare_timers(life, commit, timers_set, removed)
     _compare_messages(life, commit, sends)
+    life.status = commit.status or life.status
+    life.desired = commit.wish.version if commit.wish is not None else life.desired
     if commit.deleted_at is not None:
         life.is_deleted = True
         return steps

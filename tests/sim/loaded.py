@@ -63,6 +63,8 @@ class Loaded:
         self.key = activation.key
         self.instance = activation.instance
         self.outside: dict[EnvelopeId, Envelope] = {}
+        if node.epoch == node.disk.epoch:
+            family.messages_are_counted(activation, node.disk.rows)
         self.watch = watch.Watch(node.policy, loaded_at=activation.seq)
         self.worker: worker.Worker | None = None
         self._decided_at = node.s.clockwork.now()

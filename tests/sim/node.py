@@ -62,6 +62,7 @@ class Node:
         self._pushed = 0
         self._pump_plan: Plan | None = None
         self._relay_plan: Plan | None = None
+        self._departed: set[Cause] = set()  # a sender hears once of each
         for key in disk.rows.undelivered(1_000):
             self._want(key)
         self._pump()
@@ -271,7 +272,8 @@ class Node:
             loaded.deliver(of_message(due))
 
     def delivered(self, causes: tuple[Cause, ...]) -> None:
-        for cause in causes:
+        for cause in [cause for cause in causes if cause not in self._departed]:
+            self._departed.add(cause)
             for loaded in list(self.loaded.values()):
                 if loaded.instance == cause.owner:
                     loaded.signal(phases.Departed(1))

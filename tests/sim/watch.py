@@ -373,6 +373,9 @@ def memory_and_record_agree(life: Life | None, a: Activation) -> None:
         return
     must(a.instance == life.instance and a.key == life.key, "memory and record agree: identity")
     must(a.seq == life.seq and a.view == life.views[-1], "memory and record agree: state")
+    must((a.status, a.desired) == (life.status, life.desired), "memory and record agree: status and wish")
+    must(a.parent == life.parent, "memory and record agree: the parent")
+    must({*a.links} == {*life.links.values()}, "memory and record agree: children")
     must(list(life.timers) == [t.key for t in a.timers], "memory and record agree: timers")
     for timer in a.timers:
         row = life.timers[timer.key]
