@@ -1,5 +1,8 @@
 """Which addresses and which URLs pass, range by range and spelling by spelling."""
 
+import json
+import random
+import subprocess
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from statebacked.egress.addresses import is_private, is_public, parse_address
 from statebacked.egress.urls import normal, parse_url
 from statebacked.ports import EgressRefused
+from tests.runtime.driver import find_deno
 
 CLOSED = [
     *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
@@ -142,6 +146,8 @@ def test_a_url_that_two_might_read_differently_is_refused(url: str, reason: str)
     ("url", "base", "outcome"),
     [
         ("HTTPS://Example.com/A b", "", "https://example.com/A%20b"),
+        (" https://example.com/?a=b&c[]=d%20e#f ", "", "https://example.com/?a=b&c[]=d%20e"),
+        ("https://[2606:4700::1111]:8443/x", "", "https://[2606:4700::1111]:8443/x"),
         ("https://bücher.example/", "", "https://xn--bcher-kva.example/"),
         ("/x?y", "https://a.example/b/c", "https://a.example/x?y"),
         ("../x", "https://a.example/b/c/d", "https://a.example/b/x"),
@@ -152,3 +158,107 @@ def test_a_url_that_two_might_read_differently_is_refused(url: str, reason: str)
 def test_what_people_and_redirects_write_becomes_a_strict_url(url: str, base: str, outcome: str) -> None:
     assert normal(url, base) == outcome
     parse_url(outcome)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[", "http://[::1", "http://a:b/", "http://a:99999/", "http://a..b\u2024/"]
+)
+def test_what_is_no_url_at_all_is_refused(url: str) -> None:
+    with pytest.raises(EgressRefused, match="cannot be read"):
+        parse_url(normal(url))
+
+
+ODD_PARTS = {
+    "scheme": [
+        "http:",
+        "https:",
+        "HTTP:",
+        "http:/",
+        "https://",
+        "http:///",
+        "http:\\\\",
+        " http://",
+        "ht\ttp://",
+    ],
+    "user": ["", "", "", "u@", "u:p@", "@", "127.0.0.1@", "example.com:80@", "a%40b@"],
+    "host": [
+        *(
+            "example.com",
+            "EXAMPLE.com",
+            "ex%61mple.com",
+            "127.0.0.1",
+            "0x7f.1",
+            "0177.0.0.1",
+            "2130706433",
+            "[::1]",
+        ),
+        *(
+            "[::ffff:7f00:1]",
+            "127.0.0.1.",
+            "1.2.3",
+            "a.1",
+            "256.1.1.1",
+            "0x",
+            "a_b.example",
+            "bücher.example",
+        ),
+        *(
+            "①②⑦.⓪.0.1",
+            "example.com%00.test",
+            "exa mple.com",
+            "127。0。0。1",
+            "xn--a.test",
+            "a..b",
+            "-a.b",
+            "[fe80::1%25eth0]",
+        ),
+    ],
+    "port": ["", "", ":80", ":443", ":0", ":22", ":8080", ":", ":080", ":65536", ":99999", ":8_0"],
+    "path": [
+        "",
+        "/",
+        "/a b",
+        "//x",
+        "/\\x",
+        "?q",
+        "#f",
+        "/%2e%2e/",
+        "/..//..",
+        "\\@example.org/",
+        "/é",
+        ";a",
+    ],
+}
+READ_BY_THE_WEB = """
+  const urls = JSON.parse(await new Response(Deno.stdin.readable).text());
+  console.log(JSON.stringify(urls.map((url) => { try {
+    const { href, protocol, hostname, port, username, password } = new URL(url);
+    return [href, protocol, hostname, port, username + password];
+  } catch { return null } })));
+"""
+
+
+def test_the_webs_reading_of_a_url_and_ours_agree_on_the_host_or_ours_refuses() -> None:
+    """A worker sends what the web's parser has written; nothing may then lead elsewhere than the web says."""
+    dice = random.Random(7)
+    urls = ["".join(dice.choice(part) for part in ODD_PARTS.values()) for _ in range(4_000)]
+    command = [find_deno(), "eval", "--no-config", "--no-lock", READ_BY_THE_WEB]
+    said = subprocess.run(
+        command, input=json.dumps(urls), capture_output=True, text=True, check=True, timeout=60
+    )
+    read = refused = 0
+    for url, web in zip(urls, json.loads(said.stdout), strict=True):
+        if web is None:
+            continue
+        href, protocol, hostname, port, user = web
+        try:
+            target = parse_url(href)
+        except EgressRefused:
+            refused += 1
+            continue
+        read += 1
+        assert (target.scheme + ":", target.name) == (protocol, hostname.strip("[]")), url
+        assert target.port == int(port or {"http:": 80, "https:": 443}[protocol]), url
+        assert not user, url
+    assert read > 500
+    assert refused > 500

@@ -18,7 +18,7 @@ import httpcore
 
 from statebacked.egress import headers as fields
 from statebacked.egress.bodies import BodyReader
-from statebacked.egress.pools import Pools, default_ssl_context
+from statebacked.egress.pools import Pools
 from statebacked.egress.resolver import Resolve, Resolver, system_resolve
 from statebacked.egress.urls import Target, normal, parse_url
 from statebacked.model.ids import OrgId
@@ -60,7 +60,7 @@ class GuardedHttp:
         kept_s: float = _KEPT_S,
     ) -> None:
         self._resolver = Resolver(resolve, allow_private=allow_private)
-        self._pools = Pools(ssl_context or default_ssl_context(), kept_s)
+        self._pools = Pools(ssl_context, kept_s)
         self._headers_ms = headers_ms
 
     async def aclose(self) -> None:

@@ -56,8 +56,10 @@ def default_ssl_context() -> ssl.SSLContext:
 
 
 class Pools:
-    def __init__(self, ssl_context: ssl.SSLContext, kept_s: float) -> None:
-        self._ssl_context = ssl_context
+    def __init__(self, ssl_context: ssl.SSLContext | None, kept_s: float) -> None:
+        self._ssl_context = (
+            ssl_context  # None: made when it is needed, since it reads all authorities there are
+        )
         self._kept_s = kept_s
         self._pools: dict[Key, _Leased] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -67,6 +69,8 @@ class Pools:
     async def lease(
         self, org: OrgId | None, address: Address, target: Target
     ) -> AsyncIterator[httpcore.AsyncConnectionPool]:
+        if self._ssl_context is None and target.scheme == "https":
+            self._ssl_context = await asyncio.to_thread(default_ssl_context)
         key = (org, address, target.origin)
         leased = self._pools.get(key)
         if leased is None:

@@ -7,8 +7,7 @@ host. `normal` makes such a URL of what people and redirects write.
 import re
 from dataclasses import dataclass
 from typing import Final
-
-import httpx
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from statebacked.egress.addresses import Address, parse_address
 from statebacked.ports import EgressRefused
@@ -22,6 +21,7 @@ _STRICT: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/[!-~]*)?(?P<query>\?[!-~]*)?"
 )
+_KEPT: Final = "!$%&'()*+,/:;=?@[]~"  # of what a path or a query may hold, besides letters, digits and "-._"
 _NUMERIC_LABEL: Final = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)")
 
 
@@ -78,8 +78,17 @@ def _address_of(host: str) -> Address | None:
 
 
 def normal(url: str, base: str = "") -> str:
-    """What `parse_url` reads, of a URL as written, relative to `base` if given. Raises EgressRefused."""
+    """What `parse_url` reads, of a URL as written, relative to `base` if given. Raises EgressRefused.
+
+    Whatever it makes of an odd one, `parse_url` has the last word.
+    """
     try:
-        return str(httpx.URL(base).join(url) if base else httpx.URL(url))
-    except (httpx.InvalidURL, ValueError):
+        parts = urlsplit(urljoin(base, url.strip()))
+        host = (parts.hostname or "").encode("idna").decode()
+        port = "" if parts.port is None else f":{parts.port}"
+    except (ValueError, UnicodeError):
         raise EgressRefused("the URL cannot be read") from None
+    user = f"{parts.username or ''}@" if "@" in parts.netloc else ""
+    authority = user + (f"[{host}]" if ":" in host else host) + port
+    path, query = quote(parts.path, safe=_KEPT), quote(parts.query, safe=_KEPT)
+    return urlunsplit((parts.scheme, authority, path, query, ""))
