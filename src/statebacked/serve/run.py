@@ -1,10 +1,11 @@
 """One server process: its event loop, its signals, its exit code."""
 
 import asyncio
+import ctypes
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import uvloop
@@ -20,6 +21,8 @@ from statebacked.store.schema import SchemaRefused
 
 Alongside = Callable[[Server], Coroutine[Any, Any, None]]  # Any: the event loop's own business
 
+_PR_SET_DUMPABLE: Final = 4
+
 logger = structlog.get_logger(__name__)
 
 
@@ -32,12 +35,19 @@ def run(
 ) -> int:
     """Serve until SIGTERM or SIGINT, then stop gracefully; 0. `alongside` runs beside the server."""
     set_up_logging(settings.log_level, is_readable=is_dev or sys.stderr.isatty())
+    hide_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(_serve(settings, alongside, machine_log or _log_line, is_dev))
         except (MasterKeyRefused, SchemaRefused, StoreFailed, OSError) as refused:
             print(f"statebacked: {refused}", file=sys.stderr)
             return 1
+
+
+def hide_memory() -> None:
+    """Keys and contexts stand in the memory of this process: no core dump writes it to a disk, and other
+    processes of the same user (workers, where no wall keeps them from it) cannot read it."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 async def _serve(

@@ -12,10 +12,12 @@ from typing import TypeVar
 
 import httpx
 
-from tests.e2e.asking import Asker, answered
+from tests.e2e.asking import XSTATE, Asker, answered
 from tests.e2e.servers import RealServer, real_server
 
 ATTACKER = Path(__file__).with_name("attacker.js").read_text()
+ATTACKER4 = Path(__file__).with_name("attacker4.js").read_text()
+VERSIONS = {4: "4.38.3", 5: XSTATE}
 CANARY = "canary-that-nobody-may-read"
 NAMES = count()
 T = TypeVar("T")
@@ -35,10 +37,10 @@ class Arena:
         self.admin = Asker(server)
         self.pool = ThreadPoolExecutor(ATTACKS_AT_ONCE)
 
-    def attacker(self, code: str = ATTACKER) -> "Attacker":
+    def attacker(self, code: str = ATTACKER, *, major: int = 5) -> "Attacker":
         """A machine of its own, with one instance that has counted to 1."""
         attacker = Attacker(self, f"attacker-{next(NAMES)}")
-        attacker.asker.deploy(attacker.machine, code)
+        attacker.asker.deploy(attacker.machine, code, xstate=VERSIONS[major])
         answered(attacker.asker.create(attacker.machine, "i"))
         attacker.must_count()
         return attacker

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.asking import answered
-from tests.e2e.attacks.arena import CANARY, Arena, Attacker
+from tests.e2e.attacks.arena import ATTACKER, ATTACKER4, CANARY, Arena, Attacker
 
 # FILE is a file that any user may read; PORT one that somebody listens on.
 FILE_SPELLINGS = [
@@ -165,9 +165,10 @@ def port() -> Iterator[int]:
             listener.accept()
 
 
-@pytest.fixture(scope="module")
-def attacker(field: Arena) -> Attacker:
-    return field.attacker()
+@pytest.fixture(scope="module", params=[5, 4])
+def attacker(field: Arena, request: pytest.FixtureRequest) -> Attacker:
+    major: int = request.param
+    return field.attacker({4: ATTACKER4, 5: ATTACKER}[major], major=major)
 
 
 def outcome(attacker: Attacker, code: str) -> str:
@@ -270,10 +271,8 @@ def test_what_a_guard_and_an_authorizer_see_is_no_more(field: Arena, attacker: A
     reach = f"""const left = ["Deno", "process", "require", "Buffer"].filter((n) => n in globalThis);
       if (left.length || {json.dumps(CANARY)} === JSON.stringify(scope)) throw new Error("reached " + left);
       return true"""
-    for where in ("guard", "assign", "context", "allowWrite", "allowRead"):
-        body = (
-            reach if where != "context" and where != "assign" else reach.replace("return true", "return {}")
-        )
+    for where in ("guard", "assign", "allowWrite", "allowRead"):
+        body = reach.replace("return true", "return {}") if where == "assign" else reach
         answered(attacker.send(where, body))
 
 
