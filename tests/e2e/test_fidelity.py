@@ -73,8 +73,7 @@ class Run:
         self._replies: list[Future[httpx.Response]] = []
         self._late_s = 0.0
         self.drops = 0
-        (database,) = server.data.glob("*.sqlite3")
-        self._database = database
+        self._database = server.data / "statebacked.sqlite3"
 
     def compare(self, expected: Sequence[Json]) -> None:
         """`expected`: what plain xstate shows before the first step and after each."""
@@ -180,6 +179,6 @@ def test_every_delay_of_the_machines_is_stretched() -> None:
     """One that is missed would be over long before its time."""
     for major, name in CASES:
         code = (MACHINES / str(major) / f"{name}.ts").read_text()
-        delays = re.findall(r"after: \{ \d|delay: |pause\(\d|setTimeout\(.*\d\);|delays: ", code)
+        delays = re.findall(r"after: \{ \d|delay: |pause\(\d|setTimeout\(.*\d\)[,;]|delays: ", code)
         longer = re.findall(r"\d000\b|grace \* 1000\b", stretched(code, 1_000))
         assert len(longer) == len(delays), (major, name)
