@@ -46,6 +46,10 @@ export const clock = {
   clearTimeout: clearVirtual,
   setLong,
 
+  now: (): number => now,
+
+  isPending: (): boolean => timers.size > 0,
+
   reset(): void {
     now = 0;
     timers = new Map();

@@ -3,7 +3,7 @@
 import { clock, turn } from "./clock.ts";
 import { interpret, toSCXMLEvent } from "xstate";
 import { xstate4 } from "js/xstate4.ts";
-import { type Action, asJson, inOrder, type Json, type Script, type Side, type View } from "./run.ts";
+import { type Action, asJson, inOrder, type Json, type Plain, type Script, type View } from "./run.ts";
 import { takeNotes, tick } from "./trace.ts";
 
 export const adapter = xstate4;
@@ -15,6 +15,7 @@ interface State {
   tags: Set<string>;
   done: boolean;
   configuration: { id: string }[];
+  nextEvents: string[];
 }
 
 interface Envelope {
@@ -42,7 +43,7 @@ interface Service {
   _nextState(event: Envelope): State;
   start(): void;
   stop(): void;
-  send(event: unknown): void;
+  send(event: unknown, payload?: object): void;
   onTransition(listener: (state: State) => void): void;
   state: State;
 }
@@ -59,8 +60,9 @@ globalThis.addEventListener("unhandledrejection", (event) => {
   unhandled.push(event.reason);
 });
 
-export class PlainSide implements Side {
+export class PlainSide implements Plain {
   over: string | null = null;
+  beforeTimer = (): void => {};
   readonly #service: Service;
   readonly #machine: Machine;
 
@@ -76,7 +78,7 @@ export class PlainSide implements Side {
       return spawn.call(this.#service, entity, name, options);
     };
     heedStopped(this.#service);
-    cancelNewest(this.#service);
+    cancelNewest(this.#service, () => this.beforeTimer());
     this.#service.onTransition((state) => {
       try {
         tick();
@@ -116,6 +118,21 @@ export class PlainSide implements Side {
     return child
       ? { value: inOrder(child.state.value), context: inOrder(asJson(child.state.context)) }
       : null;
+  }
+
+  running(): string[] {
+    return [...this.#service.children.keys()];
+  }
+
+  lose(id: string): void {
+    this.#service.stopChild(id);
+  }
+
+  fail(id: string, error: Error): void {
+    const type = `error.platform.${id}`;
+    if (this.#service.state.nextEvents.some((handled) => handled.startsWith("error.platform"))) {
+      this.#service.send({ type, data: error });
+    }
   }
 
   stop(): void {
@@ -159,8 +176,8 @@ function heedStopped(service: Service): void {
     change(id);
     stopChild.call(service, id);
   };
-  service.send = (sent) => {
-    const event = toSCXMLEvent(sent as never) as Envelope;
+  service.send = (sent, payload) => {
+    const event = toSCXMLEvent((payload ? { ...payload, type: sent } : sent) as never) as Envelope;
     const sender = senderOf(service, event);
     const then = changes.get(sender);
     service.scheduler.schedule(() => {
@@ -178,11 +195,12 @@ function senderOf(service: Service, { origin = "" }: Envelope): string {
 }
 
 /** Here, unlike in plain xstate, cancel takes the newest that has not fired; plain xstate forgets all but the newest. */
-function cancelNewest(service: Service): void {
+function cancelNewest(service: Service, beforeTimer: () => void): void {
   let pending: { id: unknown; handle: number }[] = [];
   service.defer = (action) => {
     const handle = clock.setTimeout(() => {
       pending = pending.filter((timer) => timer.handle !== handle);
+      if (!action.to) beforeTimer();
       if (action.to) service.sendTo(action._event, action.to, true);
       else service.send(action._event);
     }, action.delay);

@@ -3,7 +3,7 @@
 import { clock, turn } from "./clock.ts";
 import { createActor } from "xstate";
 import { createAdapter } from "js/xstate5.ts";
-import { type Action, asJson, inOrder, type Json, type Script, type Side, type View } from "./run.ts";
+import { type Action, asJson, inOrder, type Json, type Plain, type Script, type View } from "./run.ts";
 import { takeNotes, tick } from "./trace.ts";
 
 export const adapter = createAdapter({ microstepsMax: 1_000 });
@@ -14,9 +14,14 @@ interface Snapshot {
   context: unknown;
   tags: Set<string>;
   status: string;
-  children: Record<string, { _processingStatus: number }>;
+  children: Record<string, Child>;
   _nodes: unknown[];
-  machine: { resolveState(state: unknown): Snapshot };
+  machine: Machine & { resolveState(state: unknown): Snapshot };
+}
+
+interface Child {
+  _processingStatus: number;
+  _stop(): void;
 }
 
 interface Source {
@@ -45,22 +50,32 @@ interface Machine {
   config: { context: object };
   implementations: object;
   transition(snapshot: Snapshot, event: object, scope: unknown): Snapshot;
+  getTransitionData(snapshot: Snapshot, event: object): unknown[];
   constructor: new (config: object, implementations: object) => unknown;
 }
 
 const isRunning = (actor: { _processingStatus: number }): boolean => actor._processingStatus === 1;
 
-export class PlainSide implements Side {
+export class PlainSide implements Plain {
   over: string | null = null;
+  beforeTimer = (): void => {};
   readonly #actor: Actor;
   readonly #origins = new WeakMap<object, object>();
   #children: Snapshot["children"] = {};
+  /** In the order of their start. */
+  readonly #services = new Map<Child, string>();
+  #isScheduling = false;
 
   constructor(machine: unknown, script: Script) {
     const { config, implementations, constructor: Machine } = machine as Machine;
+    const isMerged = script.context && typeof config.context !== "function";
     const context = { ...config.context, ...script.context };
-    const own = script.context ? new Machine({ ...config, context }, implementations) : machine;
-    const options = { clock, logger: (...said: unknown[]) => console.log(...said) };
+    const own = isMerged ? new Machine({ ...config, context }, implementations) : machine;
+    const options = {
+      clock: this.#clock(),
+      input: script.context,
+      logger: (...said: unknown[]) => console.log(...said),
+    };
     this.#actor = createActor(
       heedless(own as Machine, this.#origins) as never,
       options as never,
@@ -72,6 +87,7 @@ export class PlainSide implements Side {
       relay(source, target, copy);
     };
     cancelNewest(this.#actor.system);
+    this.#markOwnTimers(this.#actor.system.scheduler);
     this.#actor.subscribe({
       next: () => {
         try {
@@ -118,8 +134,46 @@ export class PlainSide implements Side {
     return { value: inOrder(value), context: inOrder(asJson(context)) };
   }
 
+  running(): string[] {
+    const { children } = this.#actor.getSnapshot();
+    for (const [id, child] of Object.entries(children)) this.#services.set(child, id);
+    for (const child of this.#services.keys()) if (!isRunning(child)) this.#services.delete(child);
+    return [...this.#services.values()];
+  }
+
+  lose(id: string): void {
+    this.#actor.getSnapshot().children[id]._stop();
+  }
+
+  fail(id: string, error: Error): void {
+    const event = { type: `xstate.error.actor.${id}`, error, actorId: id };
+    const snapshot = this.#actor.getSnapshot();
+    if (snapshot.machine.getTransitionData(snapshot, event).length > 0) this.#actor.send(event);
+  }
+
   stop(): void {
     this.#actor.stop();
+  }
+
+  /** Timers of the machine itself are told before they fire. */
+  #clock(): typeof clock {
+    const setTimeout = (run: () => void, ms?: number) => {
+      const isOwn = this.#isScheduling;
+      return clock.setTimeout(() => {
+        if (isOwn) this.beforeTimer();
+        run();
+      }, ms);
+    };
+    return { ...clock, setTimeout };
+  }
+
+  #markOwnTimers(scheduler: Scheduler): void {
+    const { schedule } = scheduler;
+    scheduler.schedule = (source, target, ...rest) => {
+      this.#isScheduling = target === this.#actor;
+      schedule(source, target, ...rest);
+      this.#isScheduling = false;
+    };
   }
 
   /** Like xstate 4, 5 can come to a configuration that its own value does not have. */

@@ -26,6 +26,20 @@ export interface Side {
   stop(): void;
 }
 
+/** Plain xstate, and what a server does to a machine beside sending it events. */
+export interface Plain extends Side {
+  /** Why it cannot go on. */
+  over: string | null;
+  /** Called before a timer of the machine itself fires. */
+  beforeTimer: () => void;
+  /** The services that run, in the order of their start. */
+  running(): string[];
+  /** End a service as a crash does: nothing is said of it. */
+  lose(id: string): void;
+  /** The error event of a lost service; none that no state handles. */
+  fail(id: string, error: Error): void;
+}
+
 export const inOrder = (value: unknown): Json => {
   if (Array.isArray(value)) return value.map(inOrder);
   if (typeof value !== "object" || value === null) return (value ?? null) as Json;
