@@ -1,5 +1,6 @@
 """The reference says what the code says: settings, limits, error codes, links."""
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -57,6 +58,17 @@ def test_every_error_code_is_documented_with_its_status() -> None:
     documented = {(int(row[0]), row[1].strip("`")) for row in rows("errors.md")}
     raised = codes_of(errors.StateBackedError) | {(s, c) for c, s in errors.REFUSAL_STATUS.items()}
     assert documented == raised | {(500, "internal")}
+
+
+def test_every_script_of_the_machines_compared_with_plain_xstate_is_listed() -> None:
+    text = (REFERENCE / "statecharts.md").read_text()
+    listed = dict(re.findall(r"^\| (\w+) \| (\d+) \| [^|]+ \|$", text, re.MULTILINE))
+    scripts = json.loads((ROOT / "tests" / "fidelity_machines" / "scripts.json").read_text())
+    assert listed == {name: str(len(script["steps"])) for name, script in scripts.items()}
+
+    settling = dict(re.findall(r"^\| ([a-z ]+) \| (\d+) \|$", text, re.MULTILINE))
+    scripts = json.loads((ROOT / "tests" / "e2e" / "settling" / "scripts.json").read_text())
+    assert settling == {name: str(len(steps)) for name, steps in scripts.items()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
