@@ -146,6 +146,46 @@ def test_a_child_that_is_done_is_sent_nothing_more(worker5: WorkerProcess) -> No
     assert step(instance.send("hurry")).out == []
 
 
+RENEWED = (
+    """createMachine({ context: { kid: null }, on: {
+  spawn: { actions: spawnChild(persistent({ machineName: "k" }), { id: "k", systemId: "boss" }) },
+  "xstate.done.actor.k": { guard: ({ event }) => event.output !== "unheard",
+    actions: spawnChild(persistent({ machineName: "k" }), { id: "k2", systemId: "boss" }) },
+  who: { actions: sendTo(({ system }) => system.get("boss"), { type: "x" }) } } });
+"""
+    + PERSISTENT
+)
+
+
+def test_a_child_that_is_over_gives_its_system_id_away(worker5: WorkerProcess, rest: str) -> None:
+    instance = created(worker5, RENEWED)
+    first = step(instance.send("spawn")).out[0][2]
+    at_rest(instance, rest)
+    assert not step(instance.child_done(("k", 2), "unheard")).changed
+    assert step(instance.send("who")).out == [("send", first, {"type": "x"})]
+    at_rest(instance, rest)
+    second = step(instance.child_done(("k", 2), 1)).out[0][2]
+    at_rest(instance, rest)
+    assert step(instance.send("who")).out == [("send", second, {"type": "x"})]
+
+
+def test_an_actor_of_this_process_is_not_given_to_another_instance(worker5: WorkerProcess) -> None:
+    instance = created(
+        worker5,
+        """createMachine({ context: {}, on: {
+          input: { actions: spawnChild(persistent({ machineName: "k" }),
+            { id: "k", input: ({ self }) => ({ parent: self }) }) },
+          send: { actions: sendTo(
+            { type: "statebacked.instance", machineName: "m", machineInstanceName: "i" },
+            ({ self }) => ({ type: "x", from: self })) } } });"""
+        + PERSISTENT,
+    )
+    for type in ("input", "send"):
+        refusal = instance.send(type)
+        assert isinstance(refusal, Refusal)
+        assert "cannot be given to another one" in refusal.message
+
+
 SPAWNING = (
     """setup({ actors: { kid: persistent({ machineName: "kid" }) } }).createMachine({
   id: "m", context: { kid: null, other: null },

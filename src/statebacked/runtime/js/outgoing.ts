@@ -33,7 +33,7 @@ function headOf(item: Computed["outgoing"][number]): OutHeader {
 export function outSections({ outgoing, output }: Computed): string[] {
   const sections: string[] = [];
   for (const item of outgoing) {
-    if (item.kind === "send") sections.push(sentText(item.event));
+    if (item.kind === "send") sections.push(abroad(sentText(item.event)));
     else if (item.kind === "spawn" && item.context !== undefined) sections.push(contextText(item.context));
   }
   if (output !== undefined) sections.push(jsonText(output));
@@ -44,7 +44,15 @@ export function outSections({ outgoing, output }: Computed): string[] {
 function contextText(context: unknown): string {
   const text = jsonText(context);
   if (!text.startsWith("{")) throw new TypeError("a persistent child can be created with an object only");
-  return text;
+  return abroad(text);
+}
+
+/** What XState 5 makes of an actor as JSON means nothing to another instance. */
+function abroad(text: string): string {
+  if (!text.includes('"xstate$$type":1')) return text;
+  throw new TypeError(
+    "an actor that lives in this instance cannot be given to another one: a child has sendParent, others a reference",
+  );
 }
 
 /** An event that the machine sends as data: it has to survive being stored. */

@@ -106,7 +106,7 @@ class Instance5 implements Instance {
       },
     });
     const root = this.#root!;
-    return this.#computed(root._snapshot, INIT);
+    return this.#computed(root._snapshot, INIT, null);
   }
 
   restore(snapshot: unknown, context: unknown): void {
@@ -126,12 +126,16 @@ class Instance5 implements Instance {
     const before = root._snapshot;
     if (before.status !== "active" || !this.#isExpected(event as Event5, before)) return UNCHANGED;
     this.#recorder.begin();
+    const ended = this.#endedBy(event as Event5);
+    if (ended !== null) this.#recorder.free(before.children[ended]);
     this.#watched.selected = null;
     const next = this.#spawning(() =>
       this.#watched.machine.transition(before, event as Event5, root._actorScope)
     );
     const isSelected = this.#watched.selected === true || next !== before || !this.#recorder.isEmpty;
-    return isSelected ? this.#computed(next, event as Event5) : UNCHANGED;
+    if (isSelected) return this.#computed(next, event as Event5, ended);
+    if (ended !== null) this.#recorder.rollBack();
+    return UNCHANGED;
   }
 
   serviceError(id: string, error: unknown): { type: string; error: unknown; actorId: string } {
@@ -251,9 +255,8 @@ class Instance5 implements Instance {
     return this.#watched.machine.getTransitionData(before, event).length > 0;
   }
 
-  #computed(computed: Snapshot5, event: Event5): Computed {
+  #computed(computed: Snapshot5, event: Event5, ended: string | null): Computed {
     if (computed.status === "error") throw computed.error;
-    const ended = this.#endedBy(event);
     const family = this.#recorder.family(this.#linked, computed, ended);
     const next = this.#withChildren(computed, ended, family);
     if (next._nodes !== this.#root!._snapshot._nodes || event === INIT) settleNodes(next);
@@ -336,6 +339,7 @@ class Instance5 implements Instance {
 
   #revivedContext(context: unknown): unknown {
     const root = this.#root!;
+    this.#references.begin();
     return revive(context, (id) => this.#resolve(id), (node) => this.#references.revived(root, node));
   }
 

@@ -108,6 +108,13 @@ export class Recorder {
     return actions.length + deferred.length + timers.length + sends.length + others.length === 0;
   }
 
+  /** A persistent child that is over has no system id any more, like any actor. */
+  free(actor: Actor5 | undefined): void {
+    if (actor === undefined) return;
+    this.#release(actor);
+    actor.system._unregister(actor);
+  }
+
   /** `spawn` of the runtime global, with the descriptor of a persistent instance. */
   spawnInstance(descriptor: Readonly<Record<string, unknown>>, options: SpawnOptions): Reference {
     const child = spawned(idOf(options), descriptor, options.context);

@@ -52,9 +52,16 @@ export function createReference(
   return standFor(createActor(inertLogic as never, options as never) as unknown as Actor5, address);
 }
 
-/** The references that contexts and snapshots of one instance hold. */
+/** The references that the context of one instance holds. */
 export class References {
-  readonly #made = new Map<string, Actor5 & Reference>();
+  #made = new Map<string, Actor5 & Reference>();
+  #before = this.#made;
+
+  /** Another context is read: what it holds no more is forgotten after it. */
+  begin(): void {
+    this.#before = this.#made;
+    this.#made = new Map();
+  }
 
   /** What stands for the instance `address` under `id`: the child, if it is one of now. */
   at(root: Actor5, id: string, address: Address): Actor5 {
@@ -63,8 +70,8 @@ export class References {
       return child;
     }
     const key = JSON.stringify([id, ...address]);
-    let made = this.#made.get(key);
-    if (made === undefined) this.#made.set(key, made = createReference(root, id, address));
+    const made = this.#made.get(key) ?? this.#before.get(key) ?? createReference(root, id, address);
+    this.#made.set(key, made);
     return made;
   }
 
