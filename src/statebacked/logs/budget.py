@@ -41,12 +41,16 @@ class Budget:
         self._full_orgs: set[OrgId] = set()
         self._full_writers: set[Writer] = set()
 
+    def is_spent(self, writer: Writer, now: Now) -> bool:
+        """Whether every line is dropped now, and that was told."""
+        self._turn(now)
+        return writer in self._full_writers or writer[0] in self._full_orgs
+
     def spend(self, writer: Writer, size: int, now: Now) -> Verdict:
         """Whether `size` more bytes may be kept; if so, they count."""
-        self._turn(now)
-        org = writer[0]
-        if org in self._full_orgs or writer in self._full_writers:
+        if self.is_spent(writer, now):
             return Verdict.DROPPED
+        org = writer[0]
         if self._of_orgs[org] + size > LOG_ORG_DAY_BYTES_MAX:
             self._full_orgs.add(org)
             return Verdict.FIRST_OVER_DAY

@@ -81,13 +81,15 @@ class Capture:
     def write(self, code: Code, key: InstanceKey | None, output: OutputType, line: str) -> None:
         """A line for the owner of a machine, cut to LOG_LINE_BYTES_MAX. Never waits, never raises."""
         now = self._clock.now()
+        writer = (code.org, code.machine, None if key is None else key.name)
+        if self._budget.is_spent(writer, now):
+            return  # first of all, so that a flood costs little
         text, size = _fitting(line)
         draft = self._open_draft(code, key, output, size, now.wall)
         weight = size if draft is not None else size + ENTRY_OVERHEAD_BYTES
         if self._queued_bytes + weight > LOG_QUEUE_BYTES_MAX or self._is_closed:
             self._overflow[code] = self._overflow.get(code, 0) + 1
             return
-        writer = (code.org, code.machine, None if key is None else key.name)
         match self._budget.spend(writer, weight, now):
             case Verdict.KEPT:
                 if draft is not None:

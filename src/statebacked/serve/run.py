@@ -38,7 +38,7 @@ def run(
     hide_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            return runner.run(_serve(settings, alongside, machine_log or _log_line, is_dev))
+            return runner.run(_serve(settings, alongside, machine_log or _shown(settings), is_dev))
         except (MasterKeyRefused, SchemaRefused, StoreFailed, OSError) as refused:
             print(f"statebacked: {refused}", file=sys.stderr)
             return 1
@@ -73,6 +73,16 @@ async def _beside(alongside: Alongside, server: Server) -> None:
         await alongside(server)
     except Exception:
         logger.exception("what runs beside the server ends")
+
+
+def _shown(settings: Settings) -> MachineLog:
+    """Where lines of machines are shown beside their log: nowhere but at the level debug. A line that the
+    server's log leaves out costs more than all else that is done with it."""
+    return _log_line if settings.log_level.lower() == "debug" else _show_nowhere
+
+
+def _show_nowhere(code: Code, key: InstanceKey | None, output: OutputType, line: str) -> None:
+    pass
 
 
 def _log_line(code: Code, key: InstanceKey | None, output: OutputType, line: str) -> None:
