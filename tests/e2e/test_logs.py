@@ -173,6 +173,22 @@ def until(lines: Iterator[str], wanted: str) -> bool:
     return any(line.rstrip("\n") == wanted for line in lines)
 
 
+def test_the_stream_sends_a_line_at_once_and_ends_when_the_server_stops(tmp_path: Path) -> None:
+    with real_server(tmp_path / "data") as own:
+        own.smply("machines", "create", "--machine", "talker", "--node", str(TALKER))
+        create(own, "one")
+        with client(own) as http, http.stream("GET", "/logs/stream?instance=one") as stream:
+            assert stream.headers["content-type"] == "text/event-stream"
+            lines = stream.iter_lines()
+            send(own, "one", '{"type": "say", "text": "streamed"}')
+            told = {name: value for name, _, value in (next(lines).partition(": ") for _ in range(2))}
+            assert json.loads(told["data"])["log"] == "streamed"
+            assert len(told["id"]) > 20
+            own.process.send_signal(signal.SIGTERM)
+            assert "".join(lines) == ""
+        assert own.process.wait(30) == 0
+
+
 def test_a_server_that_is_killed_keeps_what_could_be_read(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with real_server(data) as first:
