@@ -1,7 +1,6 @@
 """From a message row to the envelope that its recipient gets."""
 
-import msgspec
-
+from statebacked.core import wording
 from statebacked.model.ids import EnvelopeId
 from statebacked.model.values import (
     Address,
@@ -13,20 +12,10 @@ from statebacked.model.values import (
     External,
     Forward,
     Initialize,
-    Json,
     Origin,
     Parent,
     Payload,
-    ServiceFailed,
 )
-
-
-class _Failure(msgspec.Struct):
-    code: str
-    message: str
-
-
-_decode_failure = msgspec.json.Decoder(_Failure).decode
 
 
 def of_message(due: DueMessage) -> Envelope:
@@ -42,7 +31,7 @@ def of_message(due: DueMessage) -> Envelope:
         id=EnvelopeId(f"message:{due.owner}:{message.key}"),
         payload=_payload(due),
         source="instance",
-        auth=None if tells_of_child else sender_auth(sender),
+        auth=None if tells_of_child else wording.sender_auth(sender),
         cause=Cause("message", message.key, due.owner),
         service=link if tells_of_child else None,
         attempts=due.attempts,
@@ -61,12 +50,6 @@ def of_timer(due: DueTimer) -> Envelope:
     )
 
 
-def sender_auth(sender: Address) -> Json:
-    """The authContext of what an instance sends to another."""
-    told = {"machineName": sender.machine, "machineInstanceName": sender.name}
-    return Json(msgspec.json.encode({"stateBackedSender": told}))
-
-
 def _payload(due: DueMessage) -> Payload:
     event = due.message.event
     match due.message.kind:
@@ -75,7 +58,6 @@ def _payload(due: DueMessage) -> Payload:
         case "done":
             return ChildDone(event)
         case "failed":
-            failure = _decode_failure(event)
-            return ServiceFailed(failure.code, failure.message)
+            return wording.read_failure(event)
         case "event" | "self":
             return External(event)

@@ -1,10 +1,9 @@
 """What becomes of an envelope that was refused: it never happened. Who is told, and what is kept, depends on
 where it came from."""
 
-import msgspec
 from msgspec.structs import replace
 
-from statebacked.core import mailbox, retry, steps
+from statebacked.core import mailbox, retry, steps, wording
 from statebacked.core.phases import (
     Activation,
     Arm,
@@ -22,7 +21,6 @@ from statebacked.model.values import (
     DueTimer,
     Envelope,
     External,
-    Json,
     Message,
     Now,
     Parent,
@@ -95,7 +93,7 @@ def _bury(
 
 def failure(parent: Parent, key: RowKey, code: str, message: str) -> Message:
     """What tells a parent that its child could not be made, or is gone."""
-    told = Json(msgspec.json.encode({"code": code, "message": message}))
+    told = wording.failure(code, message)
     return Message(key=key, kind="failed", event=told, link=parent.link, owner=parent.instance)
 
 

@@ -1,0 +1,28 @@
+"""The few JSON texts of our own: who sent a message, and why a child is not there. Never a user's."""
+
+import json
+from functools import lru_cache
+
+from statebacked.model.values import Address, Json, ServiceFailed
+
+
+@lru_cache(10_000)
+def sender_auth(sender: Address) -> Json:
+    """The authContext of what an instance sends to another."""
+    told = {"machineName": sender.machine, "machineInstanceName": sender.name}
+    return _text({"stateBackedSender": told})
+
+
+def failure(code: str, message: str) -> Json:
+    """Why a child could not be made, or that it is gone."""
+    return _text({"code": code, "message": message})
+
+
+def read_failure(text: Json) -> ServiceFailed:
+    """What `failure` says."""
+    told = json.loads(text)
+    return ServiceFailed(told["code"], told["message"])
+
+
+def _text(value: object) -> Json:
+    return Json(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
