@@ -134,6 +134,7 @@ async def _engine(settings: Settings, store: SqliteStore, pool: Pool, machine_lo
         store=store,
         catalogue=store,
         machines=pool,
+        migrator=pool,
         clock=SystemClock(),
         ids=RandomIds(),
         policy=Policy(

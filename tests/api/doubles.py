@@ -16,6 +16,7 @@ from statebacked.model.errors import (
     InvalidMachine,
     MachineRefusal,
     NoCurrentVersion,
+    NoMigrationPath,
     NotFound,
     RejectedByAuthorizer,
     StateBackedError,
@@ -58,6 +59,7 @@ from statebacked.model.values import (
     Repeatable,
     StateView,
     Transition,
+    Wish,
 )
 from statebacked.ports import Validated
 from statebacked.store.memory_indexes import MemoryIndexes
@@ -404,6 +406,12 @@ class FakeEngine:
 
     def usable(self) -> bool:
         return self.is_usable
+
+    async def wish(self, key: InstanceKey, version: VersionId) -> None:
+        self._life(key)
+        if version not in self._catalogue.versions:
+            raise NoMigrationPath(f"no migrations lead to {version}")
+        await self.control(key, Wish(version))
 
     async def control(self, key: InstanceKey, payload: Control) -> StateView:
         return self._life(key).record.view

@@ -40,6 +40,7 @@ class ApiServer:
         *,
         engine: Engine | None = None,
         store: InstanceStore | None = None,
+        migrator: Migrator | None = None,
     ) -> None:
         self.clock = HandClock()
         self.ids = CountedIds()
@@ -62,7 +63,7 @@ class ApiServer:
                 catalogue=self.catalogue,
                 machines=cast("Machines", self.machines),
                 logs=Logs(self.log_store, capture, retention, self.watches),
-                migrator=cast("Migrator", self.machines),
+                migrator=migrator or cast("Migrator", self.machines),
                 keyring=self.keyring,
                 clock=self.clock,
                 ids=self.ids,

@@ -26,6 +26,8 @@ BODIES: dict[str, Any] = {
     "createMigration": {"fromMachineVersionId": "ver_a", "toMachineVersionId": "ver_b"},
     "createKey": {"name": "another", "scopes": ["state.read"]},
     "createOrg": {"name": "another"},
+    "dryRunMigration": {"fromMachineVersionId": "ver_a", "toMachineVersionId": "ver_b"},
+    "setDesiredVersion": {"targetMachineVersionId": "ver_b"},
     "setInstanceStatus": {"status": "paused"},
     "deleteInstance": {},
 }

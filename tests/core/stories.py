@@ -28,6 +28,7 @@ from statebacked.core.phases import (
     Settling,
     Signal,
     Stepping,
+    Upgrading,
 )
 from statebacked.model.ids import RowKey, SendId, Seq, ServiceId, ServiceRun
 from statebacked.model.values import (
@@ -174,6 +175,10 @@ def _commit(commit: Commit) -> str:
     parts += [f"set {t.key} {t.send_id} at {_ms(t.due)}" for t in commit.timers_set]
     parts += [f"remove {key}" for key in commit.timers_removed]
     parts += [f"message {m.key}" for m in commit.messages]
+    if commit.version is not None:
+        parts.append(f"version {commit.version}")
+    if commit.wish is not None:
+        parts.append(f"wish {commit.wish.version}")
     if commit.rejected is not None:
         rejected = commit.rejected
         fate = "give up" if rejected.retry_at is None else f"retry at {_ms(rejected.retry_at)}"
@@ -222,6 +227,11 @@ def _command_for_others(command: Command) -> str:
             return "delivered " + " ".join(f"{cause.owner} {cause.key}" for cause in causes)
         case phases.Redeliver(cause, attempts, at):
             return f"redeliver {cause.owner} {cause.key} at {_ms(at)} after {attempts}"
+        case phases.Upgrade(number, seq, version, timers):
+            told = " ".join(timer.key for timer in timers)
+            return f"upgrade {number} on seq {seq} to {version}: {told}".rstrip(" :")
+        case phases.Become(version):
+            return f"become {version}"
         case phases.Rescan() | phases.Gone() | phases.GoOn():
             return {"Rescan": "rescan", "Gone": "gone", "GoOn": "go on"}[type(command).__name__]
         case _:
@@ -238,6 +248,8 @@ def _state(a: Activation) -> str:
             phase = f"stepping {' '.join(e.id for e in envelopes)}"
         case Performing(seq=seq):
             phase = f"performing seq {seq}"
+        case Upgrading(version=version):
+            phase = f"upgrading to {version}"
         case _:
             assert_never(a.phase)
     parts = [phase, f"seq {a.seq}"]

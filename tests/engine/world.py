@@ -14,18 +14,19 @@ from statebacked.model.ids import (
     InstanceName,
     Instant,
     MachineName,
+    MigrationId,
     Monotonic,
     OrgId,
     UserId,
     VersionId,
 )
-from statebacked.model.machine import Machine, Org, Upload, Version
+from statebacked.model.machine import Machine, Migration, Org, Upload, Version
 from statebacked.model.values import Commit, InstanceRecord, Json, Now, Outcome, StateView
 from statebacked.ports import StoreFailed
 from statebacked.store.memory import MemoryStore
-from statebacked.testing.fake_machines import FakeMachines
+from statebacked.testing.fake_machines import FakeMachines, FakeMigrator
 
-ORG, MACHINE, VERSION = OrgId("org_1"), MachineName("counter"), VersionId("ver_1")
+ORG, MACHINE, VERSION = OrgId("org_1"), MachineName("counter"), VersionId("ver_1111111111111111111111")
 ANYONE = Json(b'{"sub":"anyone"}')
 
 
@@ -90,6 +91,7 @@ class World:
     engine: Engine
     store: FaultyStore
     machines: FakeMachines
+    migrator: FakeMigrator
     clock: HandClock
     told: list[Told] = field(default_factory=list)  # lines for the machine's owner
     seen: list[StateView] = field(default_factory=list)
@@ -124,12 +126,13 @@ async def world(
     if store is None:
         store = FaultyStore()
         await add_machine(store)
-    machines = FakeMachines()
+    machines, migrator = FakeMachines(), FakeMigrator()
     told: list[Told] = []
     engine = Engine(
         store=store,
         catalogue=store,
         machines=machines,
+        migrator=migrator,
         clock=clock,
         ids=CountingIds(),
         policy=policy or Policy(),
@@ -138,7 +141,7 @@ async def world(
     )
     await engine.start()
     try:
-        yield World(engine, store, machines, clock, told)
+        yield World(engine, store, machines, migrator, clock, told)
     finally:
         await engine.aclose()
 
@@ -148,8 +151,13 @@ async def add_machine(store: MemoryStore) -> None:
     org = Org(id=ORG, name="org", created_at=now, allow_anonymous=True, auth_revision=1)
     await store.create_org(org, UserId("usr_1"))
     await store.create_machine(Machine(org=ORG, name=MACHINE, created_at=now, indexes=(), current=None))
+    await add_version(store, VERSION, make_current=True)
+
+
+async def add_version(store: MemoryStore, id: VersionId, *, make_current: bool = False) -> None:
+    now = Instant(1)
     upload = Upload(
-        id=VERSION,
+        id=id,
         org=ORG,
         machine=MACHINE,
         expires_at=Instant(10**15),
@@ -160,7 +168,7 @@ async def add_machine(store: MemoryStore) -> None:
     )
     await store.add_upload(upload, now)
     version = Version(
-        id=VERSION,
+        id=id,
         org=ORG,
         machine=MACHINE,
         created_at=now,
@@ -169,7 +177,34 @@ async def add_machine(store: MemoryStore) -> None:
         xstate="5.33.3",
         bundle_sha256=b"",
     )
-    await store.finalize(version, b"code", make_current=True)
+    await store.finalize(version, b"code", make_current=make_current)
+
+
+async def add_migration(store: MemoryStore, id: str, start: VersionId, goal: VersionId) -> None:
+    now = Instant(1)
+    upload = Upload(
+        id=MigrationId(id),
+        org=ORG,
+        machine=MACHINE,
+        expires_at=Instant(10**15),
+        gzip=False,
+        xstate_hint=None,
+        bundle=b"code",
+        state="pending",
+        migrates=(start, goal),
+    )
+    await store.add_upload(upload, now)
+    migration = Migration(
+        id=MigrationId(id),
+        org=ORG,
+        machine=MACHINE,
+        from_version=start,
+        to_version=goal,
+        created_at=now,
+        xstate="5.33.3",
+        bundle_sha256=b"",
+    )
+    await store.finalize_migration(migration, b"code")
 
 
 async def until(claim: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from math import ceil
 from typing import NamedTuple
 
 from statebacked.core import phases
-from statebacked.core.phases import Activation, Performing, Settled, Settling, Stepping
+from statebacked.core.phases import Activation, Performing, Settled, Settling, Stepping, Upgrading
 from statebacked.core.policy import Policy
 from statebacked.model.ids import EnvelopeId, SendId, ServiceRun
 from statebacked.model.values import (
@@ -34,7 +34,7 @@ from statebacked.model.values import (
     Unlink,
     WorkerLost,
 )
-from tests.sim.laws import must
+from tests.sim.laws import Broken, must
 
 OF_PLACES = (
     "conflict",
@@ -118,6 +118,8 @@ def refusal_due(d: Decided) -> Due | None:
         case Performed():
             dropped = [sent for sent in sent_then(d) if sent not in kept_of(d)]
             return Due(_inside_id(d, dropped[0]), "too-many-effects") if dropped else None
+        case _ if isinstance(d.before.phase, Upgrading):
+            return _upgrade_due(d)
         case phases.Tick() if not isinstance(d.before.phase, Stepping | Performing) and d.commit is not None:
             return _kept_due(d)
         case _:
@@ -172,6 +174,38 @@ def _answer_due(d: Decided) -> Due | None:
             return None
 
 
+def _upgrade_due(d: Decided) -> Due | None:
+    """A failed upgrade refuses the envelope that it was for, if that is still there."""
+    phase = d.before.phase
+    assert isinstance(phase, Upgrading)
+    match d.signal:
+        case phases.UpgradeFailed(number, code) if number == phase.number:
+            pass
+        case phases.Upgraded(number) if number == phase.number and not upgrade_is_due(d):
+            code = "migration-failed"
+        case phases.Tick() if d.now.mono >= d.answer_by:
+            code = "migration-failed"
+        case _:
+            return None
+    first = next(iter(d.before.mailbox), None)
+    return None if first is None or first.id != phase.due else Due(first.id, code)
+
+
+def upgrade_is_due(d: Decided) -> bool:
+    """The new state is there, and no more timers than may be."""
+    phase = d.before.phase
+    if not isinstance(phase, Upgrading) or not isinstance(d.signal, phases.Upgraded):
+        return False
+    if d.signal.number != phase.number:
+        return False
+    arrival = d.signal.arrival
+    names = {moved.key: moved.send_id for moved in arrival.moved}
+    left = [timer for timer in d.before.timers if timer.key not in arrival.removed]
+    is_set = arrival.step.timers or any(names.get(t.key, t.send_id) != t.send_id for t in left)
+    is_too_much = is_set and len(left) + len(arrival.step.timers) > d.policy.timers_max
+    return arrival.step.done or not is_too_much
+
+
 def a_refusal_is_told_once(d: Decided, due: Due | None) -> None:
     """To its caller, or else to the log."""
     told = [Due(c.to, c.code) for c in d.commands if isinstance(c, phases.ReplyRefused)]
@@ -197,7 +231,8 @@ def _is_control(envelope: Envelope) -> bool:
 
 def _callers(d: Decided) -> set[EnvelopeId]:
     arriving = [d.signal.envelope] if isinstance(d.signal, phases.Deliver) else []
-    return {e.id for e in (*_under_way(d.before), *arriving) if e.wants_reply}
+    behind = d.before.mailbox if isinstance(d.before.phase, Upgrading) else ()
+    return {e.id for e in (*_under_way(d.before), *arriving, *behind) if e.wants_reply}
 
 
 # --- the mailbox -------------------------------------------------------------------------------------
@@ -261,7 +296,7 @@ def is_row_welcome(d: Decided, envelope: Envelope) -> bool:
 
 def what_is_welcome_waits(d: Decided, after: Activation, due: Due | None) -> None:
     """While something is under way whatever arrives waits behind it, or is turned away."""
-    if not isinstance(d.before.phase, Stepping | Performing):
+    if not isinstance(d.before.phase, Stepping | Performing | Upgrading):
         return
     waiting = [e.id for e in d.before.mailbox]
     match d.signal:
@@ -367,7 +402,7 @@ def _follow_timers(pending: list[tuple[SendId, bool]], step: Step) -> None:
 def what_the_machine_computed_happens(d: Decided) -> None:
     happen = steps_due(d)
     changed = [step for step in happen if step.changed]
-    found = d.commit.transitions if d.commit is not None else ()
+    found = d.commit.transitions if d.commit is not None and d.commit.version is None else ()
     must(len(found) == len(changed), "what the machine computed happens, as far as it is not too much")
     performs = bool(happen) and happen[-1].has_effects
     must(d.has(phases.Perform) == performs, "what has effects is performed")
@@ -425,6 +460,8 @@ def an_owed_error_does_not_wait_while_it_settles(d: Decided, after: Activation) 
         back = back.before
     is_lost = isinstance(d.signal, WorkerLost) or d.has(phases.Close) or isinstance(back, Settled)
     is_lost = is_lost or after.status == "paused"
+    if isinstance(back, Upgrading):
+        raise Broken("nothing is owed while a settled state is migrated")
     is_late = not isinstance(back, Settled) and d.now.mono >= back.settle_by
     must(is_lost or is_late or after.is_draining, "an error that is owed comes before the instance settles")
 
@@ -440,7 +477,7 @@ def what_waits_waits_for_its_bucket(d: Decided, o: Outcome) -> None:
     if isinstance(a.phase, Stepping | Performing):
         must(a.throttled_until is None, "nothing is held back while something is under way")
     is_elsewhere = a.is_draining or d.has(phases.GoOn) or d.has(phases.Gone)
-    if isinstance(a.phase, Stepping | Performing) or is_elsewhere:
+    if isinstance(a.phase, Stepping | Performing | Upgrading) or is_elsewhere:
         return
     first = next(iter((*a.owed, *a.mailbox) if isinstance(a.phase, Settling) or a.mailbox else ()), None)
     if first is None or a.status == "paused":
@@ -462,6 +499,7 @@ def callers_are_answered_in_the_order_of_their_events(d: Decided, began: Sequenc
 
 def a_copy_is_closed_only_when_it_is_late_or_wrong(d: Decided) -> None:
     is_late = isinstance(d.signal, phases.Tick) and d.now.mono >= d.answer_by
+    is_late = is_late and not isinstance(d.before.phase, Upgrading)
     is_wrong = isinstance(d.signal, phases.CauseGone) and any(
         e.cause in d.signal.causes for e in _under_way(d.before)
     )
@@ -480,7 +518,7 @@ def the_alarm_is_at_what_comes_next(o: Outcome) -> None:
         times += [w.answer_by for w in o.after.waiting]
     if isinstance(o.after.phase, Settling):
         times.append(o.after.phase.settle_by)
-    elif isinstance(o.after.phase, Stepping | Performing):
+    elif isinstance(o.after.phase, Stepping | Performing | Upgrading):
         times.append(int(o.answer_by))
     if o.after.throttled_until is not None:
         times.append(o.after.throttled_until)

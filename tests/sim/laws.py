@@ -35,6 +35,7 @@ from statebacked.model.values import (
     Transition,
 )
 from tests.sim.machine import (
+    FIRST_VERSION,
     UNBORN,
     Event,
     Reaction,
@@ -95,6 +96,7 @@ class Life:
     links: dict[str, Link] = field(default_factory=dict)
     floor: int = 0  # the ts of the last life of that name
     is_deleted: bool = False
+    version: VersionId = FIRST_VERSION
     dead_letters: list[Json] = field(default_factory=list)
 
     @property
@@ -168,14 +170,12 @@ def history_is_contiguous(life: Life, commit: Commit) -> None:
 
 
 def _replay(life: Life, transition: Transition, at: Instant) -> Reaction:
-    reaction = react(life.state, transition.event)
+    must(transition.version == life.version, "an event is computed by the version that the instance runs")
+    reaction = react(life.state, transition.event, life.version)
     if not isinstance(reaction, Reaction):
         raise Broken("only an event that selects a transition stands in the history")
     a_state_follows_from_the_one_before(transition, reaction)
-    an_event_is_once_in_the_history(life, transition)
-    ts_strictly_rises(life, transition, at)
-    life.states.append(reaction.state)
-    life.views.append(_view(transition, reaction.state))
+    take_over(life, transition, reaction.state, at)
     return reaction
 
 
@@ -193,6 +193,14 @@ def an_event_is_once_in_the_history(life: Life, transition: Transition) -> None:
             f"an envelope is once in the history: {transition.event_id}",
         )
     life.events[transition.event_id] = transition.seq
+
+
+def take_over(life: Life, transition: Transition, state: State, at: Instant) -> None:
+    """The state after a transition."""
+    an_event_is_once_in_the_history(life, transition)
+    ts_strictly_rises(life, transition, at)
+    life.states.append(state)
+    life.views.append(_view(transition, state))
 
 
 def ts_strictly_rises(life: Life, transition: Transition, at: Instant) -> None:

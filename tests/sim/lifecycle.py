@@ -35,7 +35,9 @@ def judge(d: Decided, after: Activation) -> None:
                 pass
     if not taken:
         must(after.status == d.before.status, "nothing else pauses or resumes an instance")
-        must(after.desired == d.before.desired, "nothing else changes the desired version")
+        is_upgraded = d.commit is not None and d.commit.version is not None
+        same = after.desired == d.before.desired
+        must(same or is_upgraded, "nothing else changes the desired version")
     a_paused_instance_computes_nothing(d, after)
     a_control_does_not_wait(d, after)
 

@@ -15,17 +15,20 @@ from statebacked.model.values import (
     DueTimer,
     Envelope,
     InstanceRecord,
+    Json,
     Now,
     Outcome,
     Performed,
     WorkerLost,
 )
 from statebacked.ports import StoreFailed
-from tests.sim import decisions, family, lifecycle, watch, worker
+from tests.sim import decisions, family, lifecycle, upgrades, watch, worker
 from tests.sim.clockwork import Plan
 from tests.sim.laws import Life, must
+from tests.sim.machine import Event, encode, migrate, restore
 from tests.sim.store import Answer, Disk, Line
 from tests.sim.surroundings import Surroundings
+from tests.sim.worker import arrival_of
 
 
 class Fault(Exception):
@@ -62,6 +65,7 @@ class Loaded:
         self.disk = node.disk
         self.key = activation.key
         self.instance = activation.instance
+        self.version = activation.version
         self.outside: dict[EnvelopeId, Envelope] = {}
         if node.epoch == node.disk.epoch:
             family.messages_are_counted(activation, node.disk.rows)
@@ -164,6 +168,7 @@ class Loaded:
         decisions.judge(decided, outcome)
         lifecycle.judge(decided, self.a)
         family.judge(decided, self.a)
+        upgrades.judge(decided, self.a)
 
     def _note(self, decided: decisions.Decided) -> None:
         watch.hear(self.watch, decided)
@@ -250,7 +255,12 @@ class Loaded:
         match command:
             case phases.Compute(number, seq, envelopes):
                 self._computing = command
-                self._send(worker.Compute(self.number, number, seq, envelopes))
+                self._send(worker.Compute(self.number, number, seq, envelopes, self.version))
+            case phases.Upgrade():
+                self._upgrade(command)
+            case phases.Become(version):
+                self._send(worker.Close(self.number))
+                self.version = version
             case phases.Perform(seq):
                 self._send(worker.Perform(self.number, seq))
             case phases.Stop(services):
@@ -312,16 +322,25 @@ class Loaded:
                 watch.refuses(w, life, self.a, command, now)
             case phases.Publish():
                 watch.publishes(w, command)
-            case phases.WakeAt():
-                pass
             case phases.Arm(timers):
                 assert life is not None
                 for due in timers:
                     watch.arms(w, life, due)
             case phases.Complain(envelope):
                 watch.complains(w, self._decided, envelope)
+            case phases.Upgrade() | phases.Become():
+                self._judge_upgrade(command)
             case _:
                 pass
+
+    def _judge_upgrade(self, command: phases.Upgrade | phases.Become) -> None:
+        life = self.life()
+        if isinstance(command, phases.Upgrade):
+            upgrades.begins(life, self.a, command, is_draining=self.watch.is_draining)
+            watch.upgrades(self.watch, command, self._decided_at)
+        else:
+            is_durable = life is not None and life.version == command.version
+            must(is_durable, "a version is durable before it is run")
 
     def _is_control(self) -> bool:
         commit = self._decided.commit if self._decided is not None else None
@@ -343,6 +362,33 @@ class Loaded:
         self._alarm = None
         if self.node.is_alive:
             self.signal(phases.Tick())
+
+    # --- upgrades ------------------------------------------------------------------------------------
+
+    def _upgrade(self, command: phases.Upgrade) -> None:
+        """What the engine and the workers of migrations do: read, migrate, answer at some time."""
+        if self.s.rng.random() < self.s.faults.upgrade_lost:
+            return
+        pause_ms = self.s.rng.choice((1, 20, self.s.policy.upgrade_ms)) * self.s.rng.random()
+
+        def read(found: InstanceRecord | StoreFailed | None) -> None:
+            answer = self._migrated(command, found)
+            self.s.clockwork.after(pause_ms, lambda: None if self.driver.has_ended else self.signal(answer))
+
+        self.node.line.load(self.key, read)
+
+    def _migrated(
+        self, command: phases.Upgrade, found: InstanceRecord | StoreFailed | None
+    ) -> phases.Upgraded | phases.UpgradeFailed:
+        number = command.number
+        if found is None or isinstance(found, StoreFailed) or found.view.seq != command.seq:
+            return phases.UpgradeFailed(number, "unavailable", "the state cannot be read")
+        if self.s.rng.random() < self.s.faults.upgrade_fails:
+            return phases.UpgradeFailed(number, "migration-failed", "no")
+        event = Json(encode(Event("upgrade", self.s.next_number())))
+        told = [(timer.key, timer.send_id) for timer in command.timers]
+        state = restore(found.snapshot, found.context)
+        return phases.Upgraded(number, event, arrival_of(migrate(state, told, command.version)))
 
     # --- the worker's pipe ---------------------------------------------------------------------------
 
@@ -379,7 +425,8 @@ class Loaded:
                 if base.seq != command.seq or is_another:
                     self.signal(WorkerLost())  # another owner has gone on
                     return
-                process.down.send(worker.Compute(self.number, n, command.seq, command.envelopes, base))
+                again = worker.Compute(self.number, n, command.seq, command.envelopes, self.version, base)
+                process.down.send(again)
 
         self.node.line.load(self.key, loaded)
 

@@ -1,13 +1,13 @@
 """A machine that is a pure function: what it does follows from its state and the event alone, so that whoever
 holds the history can play it again. Every event carries fuel; what it causes carries less, so all ends."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from zlib import crc32
 
 import msgspec
 from msgspec import Struct
 
-from statebacked.model.ids import InstanceName, MachineName, SendId, ServiceId
+from statebacked.model.ids import InstanceName, MachineName, RowKey, SendId, ServiceId, VersionId
 from statebacked.model.values import (
     TO_PARENT,
     Address,
@@ -27,6 +27,8 @@ SERVICES = ("s0", "s1", "s2")
 NAMES = ("i0", "i1", "k0", "k1")  # who may be sent to; the last two are those that others make
 SEND_IDS = ("t0", "t1")
 ENDINGS = ("done", "error")
+FIRST_VERSION = VersionId("ver")
+MOVED = 1_000_000  # numbers of the events of timers that an upgrade has moved
 
 
 class Event(Struct, frozen=True, omit_defaults=True):
@@ -105,18 +107,60 @@ def indexes_of(state: State) -> Indexed:
     )
 
 
-def react(state: State, raw: bytes) -> Reaction | str | None:
-    """A reaction, None when no transition is selected, or the code of a refusal."""
+def react(state: State, raw: bytes, version: str) -> Reaction | str | None:
+    """A reaction, None when no transition is selected, or the code of a refusal. No two versions react
+    alike."""
     event = decode_event(raw)
     if state.snapshot.done or event.type == "unknown":
         return None
-    dice = _dice(crc32(raw, state.snapshot.digest ^ (state.context.count * 2_654_435_761) % 2**32))
+    salt = state.snapshot.digest ^ (state.context.count * 2_654_435_761) % 2**32
+    dice = _dice(crc32(raw, salt if version == FIRST_VERSION else crc32(version.encode(), salt)))
     refusals = 22 if event.type in ("after", "done") else 8
     if next(dice) % 100 < refusals:
         return "machine-error"
     if state.snapshot.steps and next(dice) % 100 < 12:
         return None
     return _transition(state, event, dice)
+
+
+class Migrated(Struct, frozen=True):
+    """What a state becomes in another version. Timers that are neither moved nor removed stay."""
+
+    state: State
+    moved: dict[RowKey, tuple[SendId, Json]]
+    removed: tuple[RowKey, ...]
+    fresh: tuple[SetTimer, ...]
+
+
+def migrate(state: State, timers: Sequence[tuple[RowKey, SendId]], version: str) -> Migrated:
+    before = state.snapshot
+    dice = _dice(crc32(version.encode(), before.digest ^ (before.steps * 40_503) % 2**32))
+    steps = before.steps + 1
+    moved: dict[RowKey, tuple[SendId, Json]] = {}
+    removed: list[RowKey] = []
+    for n, (key, send_id) in enumerate(timers):
+        match next(dice) % 5:
+            case 0 | 1:
+                event = Event("after", MOVED + steps * 100 + n)
+                moved[key] = SendId(SEND_IDS[next(dice) % len(SEND_IDS)]), Json(encode(event))
+            case 2:
+                moved[key] = send_id, Json(encode(Event("after", MOVED + steps * 100 + n)))
+            case 3:
+                removed.append(key)
+            case _:
+                pass
+    fresh = tuple(_fresh(steps, n, dice) for n in range((0, 0, 1, 2)[next(dice) % 4]))
+    context = Context(state.context.count + 1, next(dice) % 9) if next(dice) % 2 else state.context
+    digest = crc32(encode(("upgrade", version, steps)), before.digest ^ next(dice) % 2**32)
+    done = before.done or next(dice) % 30 == 0
+    after = State(Snapshot(steps, digest, () if done else before.live, done), context)
+    return Migrated(after, moved, tuple(removed), fresh)
+
+
+def _fresh(steps: int, n: int, dice: Iterator[int]) -> SetTimer:
+    send_id = SendId(SEND_IDS[next(dice) % len(SEND_IDS)])
+    event = Json(encode(Event("after", steps * 10 + n)))
+    return SetTimer(send_id, DELAYS_MS[next(dice) % len(DELAYS_MS)], event)
 
 
 def _dice(seed: int) -> Iterator[int]:

@@ -11,6 +11,7 @@ from statebacked.store.memory import MemoryInstances
 from tests.sim import family
 from tests.sim.laws import Life, follow, index_rows_are_those_of_the_head
 from tests.sim.surroundings import Surroundings
+from tests.sim.upgrades import follow_upgrade
 
 
 class Answer:
@@ -91,7 +92,10 @@ class Disk:
             fired = [
                 life.timers[c.key] for c in commit.consumed if c.table == "timer" and c.key in life.timers
             ]
-            steps = follow(life, commit, asked_at, self.epoch, self._policy)
+            if commit.version is not None:
+                steps = follow_upgrade(life, commit, asked_at, self.epoch)
+            else:
+                steps = follow(life, commit, asked_at, self.epoch, self._policy)
             family.follow(life, commit, steps, rows, fired)
             family.refusals_are_counted(commit, rows, asked_at, self._policy)
             _, indexed = self.rows.indexes.rows.get(commit.instance, (None, ()))

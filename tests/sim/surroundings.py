@@ -28,6 +28,8 @@ class Faults:
     clock_jump_per_s: float = 0.0
     unload_per_s: float = 0.0
     stray_per_s: float = 0.0  # an answer to nothing, or to something long over
+    upgrade_fails: float = 0.0
+    upgrade_lost: float = 0.0  # never answered
     execute_fails: float = 0.0  # of one command
     unauthorised: float = 0.05
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from statebacked.core import phases
-from statebacked.core.phases import Activation, Performing, Settled, Settling, Stepping
+from statebacked.core.phases import Activation, Performing, Settled, Settling, Stepping, Upgrading
 from statebacked.core.policy import Policy
 from statebacked.model.ids import EnvelopeId, ServiceRun
 from statebacked.model.values import (
@@ -45,6 +45,9 @@ class Watch:
     performing_since: float | None = None
     loaded_at: int = 0  # the seq at which it was loaded
     computing: int = 0
+    upgrading: int = 0
+    upgrading_since: float | None = None
+    is_unavailable: bool = False  # no worker could be had for the last upgrade
     performing: int = 0
     performed: int = 0
     is_guilty: bool = False  # the worker that was lost last was killed for what it computed
@@ -63,6 +66,7 @@ class Watch:
 
 
 def hear(w: Watch, d: Decided) -> None:
+    w.is_unavailable = isinstance(d.signal, phases.UpgradeFailed) and d.signal.code == "unavailable"
     match d.signal:
         case phases.Deliver(envelope) if envelope.id not in known_ids(d):  # a row comes again
             w.times.pop(envelope.id, None)
@@ -91,6 +95,8 @@ def answer_by(w: Watch, a: Activation) -> float:
             since = w.stepping_since
         case Performing():
             since = w.performing_since
+        case Upgrading():
+            return inf if w.upgrading_since is None else w.upgrading_since + w.policy.upgrade_ms
         case _:
             since = None
     return inf if since is None else since + w.policy.compute_ms
@@ -165,6 +171,12 @@ def _accept_tentative(w: Watch) -> None:
         w.tentative = None
 
 
+def upgrades(w: Watch, command: phases.Upgrade, now: Now) -> None:
+    _accept_tentative(w)
+    w.upgrading = command.number
+    w.upgrading_since = now.mono
+
+
 def complains(w: Watch, d: Decided | None, envelope: Envelope) -> None:
     if d is not None and sent_to_nobody(d):
         return  # the event itself happened
@@ -181,13 +193,15 @@ def refuses(w: Watch, life: Life | None, a: Activation, command: phases.ReplyRef
         case "mailbox-full":
             pass  # see decisions.is_full
         case "unavailable":
-            must(w.is_draining, "only a server that goes down is unavailable")
+            must(w.is_draining or w.is_unavailable, "only a server that goes down is unavailable")
         case "conflict":
             must(life is not None, "only a name that exists is taken")
         case "not-found":
             must(life is None or life.is_deleted, "only an instance that does not exist is not found")
         case "invalid-state":
             must(a.status == "paused", "only a paused instance takes nothing")
+        case "migration-failed":
+            must(w.upgrading > 0, "only an upgrade that was asked for fails")
         case "machine-timeout":
             late = w.stepping_since is not None and now.mono - w.stepping_since >= w.policy.compute_ms
             must(late, "a compute has its time")
@@ -376,6 +390,7 @@ def memory_and_record_agree(life: Life | None, a: Activation) -> None:
     must((a.status, a.desired) == (life.status, life.desired), "memory and record agree: status and wish")
     must(a.parent == life.parent, "memory and record agree: the parent")
     must({*a.links} == {*life.links.values()}, "memory and record agree: children")
+    must(a.version == life.version, "memory and record agree: version")
     must(list(life.timers) == [t.key for t in a.timers], "memory and record agree: timers")
     for timer in a.timers:
         row = life.timers[timer.key]
@@ -407,6 +422,8 @@ def what_can_go_on_goes_on(w: Watch, a: Activation) -> None:
         case Performing(seq=seq):
             must(seq == w.performing, "what is under way has been asked for")
             must(seq != w.performed, "what is performed is over")
+        case Upgrading(number=number):
+            must(number == w.upgrading, "what is under way has been asked for")
         case _ if a.throttled_until is not None or a.status == "paused":
             pass  # see decisions.what_waits_waits_for_its_bucket
         case Settling():
@@ -425,6 +442,11 @@ def phases_end(w: Watch, a: Activation, now: Now) -> None:
         w.performing_since = None
     elif w.performing_since is not None:
         must(now.mono - w.performing_since <= w.policy.compute_ms + SLACK_MS, "a perform ends at perform_by")
+    if not isinstance(a.phase, Upgrading):
+        w.upgrading_since = None
+    elif w.upgrading_since is not None:
+        waited = now.mono - w.upgrading_since
+        must(waited <= w.policy.upgrade_ms + SLACK_MS, "an upgrade ends at upgrade_by")
     longest = 2 * (w.policy.compute_ms + SLACK_MS)
     for caller in a.waiting:
         waited = now.mono - w.began[caller.to]

@@ -8,8 +8,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from statebacked.core.steps import INITIAL_EVENT, UNWORDED_DONE, UNWORDED_ERROR
-from statebacked.model.ids import ActivationNumber, Seq, ServiceRun
+from statebacked.model.ids import ActivationNumber, Seq, ServiceRun, VersionId
 from statebacked.model.values import (
+    Arrival,
     ChildDone,
     Envelope,
     External,
@@ -17,6 +18,7 @@ from statebacked.model.values import (
     Initialize,
     Internal,
     Json,
+    Moved,
     Refused,
     Sent,
     ServiceFailed,
@@ -29,6 +31,7 @@ from tests.sim.laws import Life, must
 from tests.sim.machine import (
     UNBORN,
     Event,
+    Migrated,
     Reaction,
     State,
     decode_event,
@@ -51,6 +54,7 @@ class Compute(Struct):
     n: int
     seq: Seq
     envelopes: Sequence[Envelope]
+    version: VersionId
     base: Saved | None = None
 
 
@@ -223,7 +227,7 @@ class Worker:
         fuel = 0
         for envelope in frame.envelopes:
             raw, worded = self._word(copy, envelope)
-            reaction = self._judge(state, envelope, raw)
+            reaction = self._judge(state, envelope, raw, frame.version)
             if isinstance(reaction, str):
                 if steps:
                     break
@@ -262,10 +266,10 @@ class Worker:
             return Refused(frame.n, self.rng.choice(("context-too-large", "step-too-large")), "no")
         return Stepped(frame.n, (*steps, Step(changed=True, has_effects=not steps[-1].has_effects)))
 
-    def _judge(self, state: State, envelope: Envelope, raw: Json) -> Reaction | str | None:
+    def _judge(self, state: State, envelope: Envelope, raw: Json, version: str) -> Reaction | str | None:
         if envelope.auth is not None and self.rng.random() < self.s.faults.unauthorised:
             return "rejected-by-machine-authorizer"
-        return react(state, raw)
+        return react(state, raw, version)
 
     def _word(self, copy: Copy, envelope: Envelope) -> tuple[Json, Json | None]:
         """The event as the machine sees it, and the same when the worker has to say it."""
@@ -452,3 +456,20 @@ class Service:
         self._worker.say(self._a, Inside(self.word(type, ends=type in ("done", "error"))))
         if type != "chat":
             self._copy.runs.pop(self._run, None)
+
+
+def arrival_of(migrated: Migrated) -> Arrival:
+    """A migrated state as workers tell it."""
+    state = migrated.state
+    step = Step(
+        changed=True,
+        value=value_of(state),
+        done=state.snapshot.done,
+        snapshot=Json(encode(state.snapshot)),
+        context=Json(encode(state.context)),
+        public=public_of(state),
+        timers=migrated.fresh,
+        indexes=indexes_of(state),
+    )
+    moved = tuple(Moved(key, send_id, event) for key, (send_id, event) in migrated.moved.items())
+    return Arrival(step, moved, migrated.removed)

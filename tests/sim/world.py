@@ -5,7 +5,7 @@ from functools import partial
 from random import Random
 
 from statebacked.core.mailbox import own_message
-from statebacked.core.phases import Deliver, Settled, Tick
+from statebacked.core.phases import Deliver, Settled, Tick, Upgraded, UpgradeFailed
 from statebacked.core.policy import Policy
 from statebacked.model.ids import (
     EnvelopeId,
@@ -21,7 +21,9 @@ from statebacked.model.ids import (
     VersionId,
 )
 from statebacked.model.values import (
+    Arrival,
     Chattered,
+    Control,
     Delete,
     Envelope,
     External,
@@ -110,7 +112,7 @@ class World:
     def _plan_request(self, ms: float, key: InstanceKey, *, initial: bool) -> None:
         id = EnvelopeId(f"c{len(self.requests)}")
         self.requests[id] = key
-        if not initial and self.rng.random() < 0.06:
+        if not initial and self.rng.random() < 0.09:
             self._plan_control(ms, key, id)
             return
         type = "unknown" if self.rng.random() < 0.08 else "go"
@@ -128,7 +130,14 @@ class World:
 
     def _plan_control(self, ms: float, key: InstanceKey, id: EnvelopeId) -> None:
         versions = (None, VersionId("ver"), VersionId("other"))
-        payloads = (Pause(), Pause(), Resume(), Resume(), Delete(), Wish(self.rng.choice(versions)))
+        payloads: tuple[Control, ...] = (
+            Pause(),
+            Pause(),
+            Resume(),
+            Resume(),
+            Delete(),
+            *[Wish(self.rng.choice(versions))] * 6,
+        )
         envelope = Envelope(id=id, payload=self.rng.choice(payloads), source="client", wants_reply=True)
         self.s.selected[id] = False
         self.s.clockwork.at(ms, lambda: self._request(key, envelope))
@@ -233,6 +242,9 @@ class World:
                     Stepped(number, ()),
                     Refused(number - 1, "machine-error", "stray"),
                     Refused(number + 9, "machine-error", "stray"),
+                    UpgradeFailed(number - 1, "migration-failed", "stray"),
+                    UpgradeFailed(number + 9, "migration-failed", "stray"),
+                    Upgraded(number - 1, event.event, Arrival(Step(changed=True))),
                     Performed(Seq(seq - 1), ()),
                     Performed(Seq(seq + 9), (Sent(internal=event),)),
                     Chattered(Sent(internal=event)),
@@ -317,6 +329,8 @@ def _faults(rng: Random) -> Faults:
         {"clock_jump_per_s": 0.3},
         {"duplicate": 0.3},
         {"stray_per_s": 3},
+        {"upgrade_fails": 0.4},
+        {"upgrade_lost": 0.3},
         {"execute_fails": 0.004},
     )
     for kind in kinds:
@@ -332,6 +346,7 @@ def _policy(rng: Random) -> Policy:
     return Policy(
         settle_ms=rng.choice((1_500, 3_000)),
         compute_ms=rng.choice((400, 1_000)),
+        upgrade_ms=rng.choice((300, 2_000)),
         batch_max=rng.choice((1, 1, 4, 64)),
         mailbox_max=rng.randint(3, 8) if is_tight else 1_000,
         mailbox_per_auth_max=rng.randint(1, 4) if is_tight else 100,

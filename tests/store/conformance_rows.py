@@ -15,12 +15,14 @@ from statebacked.model.ids import (
     Seq,
     VersionId,
 )
+from statebacked.model.values import Wish
 from statebacked.ports import StoreFailed
 from tests.store.builders import (
     MACHINE,
     ONE,
     ORG,
     TWO,
+    VERSION,
     BothPorts,
     birth,
     consume,
@@ -194,6 +196,24 @@ class ListLaws:
         caused = transition(ONE, 2, actor=b'{"sub":"ann"}')
         await store.commit(msgspec.structs.replace(commit, transitions=(caused,)))
         assert await store.list_transitions(key_of(ONE), after=Seq(1), limit=1) == [caused]
+
+    async def test_a_wish_and_a_new_version_are_kept_with_the_instance(self, store: BothPorts) -> None:
+        epoch = await store.acquire("me")
+        await store.commit(birth(ONE, epoch))
+        wished = msgspec.structs.replace(consume(ONE, epoch, 1), wish=Wish(VersionId("ver_2")))
+        assert await store.commit(wished) is COMMITTED
+        record = await record_of(store, ONE)
+        assert (record.version, record.desired) == (VERSION, "ver_2")
+        upgrade = msgspec.structs.replace(
+            step(ONE, epoch, 1, context=b"{}"), wish=Wish(None), version=VersionId("ver_2")
+        )
+        assert await store.commit(upgrade) is COMMITTED
+        record = await record_of(store, ONE)
+        assert (record.version, record.desired, record.view.seq) == ("ver_2", None, 2)
+        lost = msgspec.structs.replace(step(ONE, epoch, 1), version=VersionId("ver_3"))
+        assert await store.commit(lost) is not COMMITTED
+        (summary,) = await store.list_instances(ORG, MACHINE, after="", limit=10)
+        assert summary.version == "ver_2"
 
     async def test_pages_of_instances_are_those_of_the_machine_by_name(self, store: BothPorts) -> None:
         epoch = await store.acquire("me")

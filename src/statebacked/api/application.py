@@ -156,6 +156,7 @@ def _handlers(
     )
     migrations = MigrationRoutes(
         catalogue,
+        parts.store,
         parts.migrator,
         signatures,
         clock=clock,

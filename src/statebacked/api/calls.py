@@ -69,13 +69,13 @@ class OrgCall(Call):
         name = parse_instance_name(self.segment("instance"))
         return InstanceKey(self.principal.org, self.machine(), name)
 
-    def page(self, *, query: str = "") -> "Page":
+    def page(self, *, query: str = "", limit_max: int = PAGE_ROWS_MAX) -> "Page":
         """Which page of a list is asked for. `query` names all that filters the list. Raises InvalidCursor,
         InvalidParameter."""
         parameters = self.query()
         limit = parameters.get("limit", str(PAGE_ROWS_DEFAULT))
-        if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= PAGE_ROWS_MAX:
-            raise InvalidParameter(f"limit must be 1 to {PAGE_ROWS_MAX}", "limit")
+        if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= limit_max:
+            raise InvalidParameter(f"limit must be 1 to {limit_max}", "limit")
         cursor = parameters.get("cursor")
         org, route = self.principal.org, self.route
         after = self.cursors.open(cursor, org=org, route=route, query=query) if cursor else ""

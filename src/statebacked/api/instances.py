@@ -74,6 +74,9 @@ class InstanceRoutes:
         record = await self._engine.admin_read(call.instance())
         version = await self._catalogue.find_version(record.key.org, record.key.machine, record.version)
         assert version is not None, record.version
+        desired = None
+        if record.desired is not None:
+            desired = await self._catalogue.find_version(record.key.org, record.key.machine, record.desired)
         return json_reply(
             {
                 "state": msgspec.Raw(record.view.value),
@@ -82,6 +85,7 @@ class InstanceRoutes:
                 "tags": msgspec.Raw(record.view.tags),
                 "done": record.view.done,
                 "machineVersion": version_info(version),
+                **({} if desired is None else {"desiredMachineVersion": version_info(desired)}),
                 "createdAt": iso(record.created_at),
                 "ts": record.view.ts,
             }

@@ -1,4 +1,4 @@
-"""What an administrator does to an instance as a whole: pause, resume, delete."""
+"""What an administrator does to an instance as a whole: pause, resume, wish another version, delete."""
 
 import base64
 import hashlib
@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from statebacked.api.calls import OrgCall, OrgHandler
 from statebacked.api.replies import Reply
 from statebacked.api.use_cases import Engine
-from statebacked.api.wire import DeleteInstance, SetStatus, parse_body
+from statebacked.api.wire import DeleteInstance, SetDesiredVersion, SetStatus, parse_body
 from statebacked.model.errors import InvalidParameter
+from statebacked.model.ids import VersionId
 from statebacked.model.limits import JSON_BODY_BYTES_MAX
 from statebacked.model.values import Delete, Pause, Resume
 
@@ -17,19 +18,28 @@ _PROOF = "hmacSha256OfMachineInstanceNameWithMachineNameKey"
 
 
 class LifecycleRoutes:
-    """Handlers of PUT …/i/{instance}/status and DELETE …/i/{instance}."""
+    """Handlers of PUT …/i/{instance}/status, PUT …/i/{instance}/v and DELETE …/i/{instance}."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def handlers(self) -> Mapping[str, OrgHandler]:
         """By operation."""
-        return {"setInstanceStatus": self.set_status, "deleteInstance": self.delete}
+        return {
+            "setInstanceStatus": self.set_status,
+            "setDesiredVersion": self.set_desired_version,
+            "deleteInstance": self.delete,
+        }
 
     async def set_status(self, call: OrgCall) -> Reply:
         body = parse_body(await call.body(JSON_BODY_BYTES_MAX), SetStatus)
         await self._engine.control(call.instance(), Pause() if body.status == "paused" else Resume())
         return Reply(204)
+
+    async def set_desired_version(self, call: OrgCall) -> Reply:
+        body = parse_body(await call.body(JSON_BODY_BYTES_MAX), SetDesiredVersion)
+        await self._engine.wish(call.instance(), VersionId(body.target_machine_version_id))
+        return Reply(201)
 
     async def delete(self, call: OrgCall) -> Reply:
         """The proofs guard against mistakes; they are looked at once the instance is known to be there."""

@@ -1,7 +1,11 @@
 """Migrations between versions: created in three steps like versions, never changed."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from typing import Final
+
+import msgspec
 
 from statebacked.api.calls import OrgCall, OrgHandler
 from statebacked.api.machines import find_machine
@@ -9,11 +13,14 @@ from statebacked.api.replies import Reply, json_reply
 from statebacked.api.signatures import Signatures
 from statebacked.api.uploads import Uploads, already_finalized
 from statebacked.api.wire import CreateMigration, parse_body
+from statebacked.engine.rehearsal import Rehearsal, Rehearsed
 from statebacked.model.errors import InvalidMachine, InvalidParameter, InvalidState
-from statebacked.model.ids import MigrationId, VersionId
-from statebacked.model.limits import MIGRATION_BODY_BYTES_MAX
+from statebacked.model.ids import InstanceName, MigrationId, VersionId
+from statebacked.model.limits import DRY_RUN_INSTANCES_MAX, JSON_BODY_BYTES_MAX, MIGRATION_BODY_BYTES_MAX
 from statebacked.model.machine import Machine, Migration, Upload
-from statebacked.ports import Catalogue, Clock, Ids, Migrator, Validated
+from statebacked.ports import Catalogue, Clock, Ids, Migrator, Route, Store, Validated
+
+_REHEARSALS_AT_ONCE: Final = 8
 
 
 class MigrationRoutes:
@@ -22,6 +29,7 @@ class MigrationRoutes:
     def __init__(
         self,
         catalogue: Catalogue,
+        store: Store,
         migrator: Migrator,
         signatures: Signatures,
         *,
@@ -30,14 +38,20 @@ class MigrationRoutes:
         public_url: str | None,
     ) -> None:
         self._catalogue = catalogue
+        self._store = store
         self._migrator = migrator
+        self._rehearsal = Rehearsal(catalogue, store, migrator)
         self._uploads = Uploads(catalogue, signatures, clock, public_url)
         self._clock = clock
         self._ids = ids
 
     def handlers(self) -> Mapping[str, OrgHandler]:
         """By operation."""
-        return {"createMigration": self.create, "finalizeMigration": self.finalize}
+        return {
+            "createMigration": self.create,
+            "finalizeMigration": self.finalize,
+            "dryRunMigration": self.dry_run,
+        }
 
     async def create(self, call: OrgCall) -> Reply:
         # The published client posts the whole code along, as an object with a number a byte.
@@ -78,6 +92,38 @@ class MigrationRoutes:
         # The published client's types have the id under the second name, its specification under the first.
         return json_reply({"machineVersionMigrationId": migration.id, "machineVersionId": migration.id})
 
+    async def dry_run(self, call: OrgCall) -> Reply:
+        """A page of the machine's instances is looked at; those of other versions are left out."""
+        body = parse_body(await call.body(JSON_BODY_BYTES_MAX), CreateMigration)
+        machine = await find_machine(self._catalogue, call.principal.org, call.machine())
+        start = await self._version(machine, body.from_machine_version_id, "fromMachineVersionId")
+        goal = await self._version(machine, body.to_machine_version_id, "toMachineVersionId")
+        route = await self._rehearsal.route(machine.org, machine.name, start, goal)
+        page = call.page(query=f"{machine.name} {start} {goal}", limit_max=DRY_RUN_INSTANCES_MAX)
+        instances = await self._store.list_instances(
+            machine.org, machine.name, after=page.after, limit=page.rows_to_read
+        )
+        names = [InstanceName(one.name) for one in instances[: page.limit] if one.version == start]
+        found = [one for one in await self._rehearse(route, names) if one is not None]
+        return json_reply(
+            {
+                "migrationPath": [code.migration for code in route.migrations],
+                "instances": len(found),
+                "failures": [_failure(one) for one in found if one.target is None],
+                **page.cursor(len(instances), lambda n: instances[n].name),
+            }
+        )
+
+    async def _rehearse(self, route: Route, names: Sequence[InstanceName]) -> list[Rehearsed | None]:
+        """A few at a time: instances that are used have the same workers."""
+        turn = asyncio.Semaphore(_REHEARSALS_AT_ONCE)
+
+        async def rehearse(name: InstanceName) -> Rehearsed | None:
+            async with turn:
+                return await self._rehearsal.rehearse(route, name)
+
+        return await asyncio.gather(*map(rehearse, names))
+
     async def _validate(self, upload: Upload, bundle: bytes) -> Validated:
         """Raises InvalidMachine; the upload is over then: mistakes must not fill up what may be pending."""
         try:
@@ -91,3 +137,7 @@ class MigrationRoutes:
         if version is None:
             raise InvalidParameter(f"the machine has no version {id!r}", parameter)
         return version.id
+
+
+def _failure(rehearsed: Rehearsed) -> dict[str, object]:
+    return {"slug": rehearsed.name, "state": msgspec.Raw(rehearsed.value), "error": rehearsed.reason}

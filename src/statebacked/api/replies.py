@@ -47,6 +47,7 @@ _MACHINE_TEXTS: Final = {
     "machine-error": "the machine's code threw; its log says where",
     "invalid-machine": "the machine's code cannot be loaded; its log says why",
     "machine-timeout": "the machine's code took too long",
+    "migration-failed": "the instance cannot be migrated to its new version; the migration's log says why",
     "machine-fault": "the machine's worker had to be ended; its log says why",
 }
 

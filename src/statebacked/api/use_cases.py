@@ -67,6 +67,9 @@ class Engine(Protocol):
     ) -> ReadablePage:
         """A page of an index, of the rows that allowRead admits the authContext to."""
 
+    async def wish(self, key: InstanceKey, version: VersionId) -> None:
+        """Run that version from the next outside event on; the present one takes a wish back."""
+
     async def subscribe(self, key: InstanceKey, auth: Json, subscriber: Subscriber) -> Subscription:
         """Pushes the current state first, then each newer one."""
 

@@ -50,6 +50,10 @@ class CreateVersion(msgspec.Struct):
     xstate: str | None = None
 
 
+class SetDesiredVersion(msgspec.Struct, rename="camel"):
+    target_machine_version_id: str
+
+
 class CreateMigration(msgspec.Struct, rename="camel"):
     from_machine_version_id: str
     to_machine_version_id: str
@@ -87,6 +91,7 @@ _decoders: Final[dict[type, msgspec.json.Decoder[Any]]] = {  # Any: one decoder 
         CreateMachine,
         CreateVersion,
         CreateMigration,
+        SetDesiredVersion,
         FinalizeVersion,
         CreateKey,
         CreateOrg,

@@ -84,10 +84,17 @@ class Api:
         """The answer's JSON object."""
         return _object(self._send("GET", path, params=params))
 
-    def post(self, path: str, body: object = None, *, idempotency_key: str | None = None) -> JsonObject:
+    def post(
+        self,
+        path: str,
+        body: object = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> JsonObject:
         """The answer's JSON object; `{}` for an answer without one (201, 204)."""
         headers = {} if idempotency_key is None else {"idempotency-key": idempotency_key}
-        return _object(self._send("POST", path, body=body, headers=headers))
+        return _object(self._send("POST", path, params=params, body=body, headers=headers))
 
     def put(self, path: str, body: object = None) -> JsonObject:
         """The answer's JSON object; `{}` for an answer without one (201, 204)."""

@@ -16,9 +16,8 @@ from statebacked.cli.errors import BuildError
 from statebacked.cli.resolve import resolve
 from statebacked.cli.typecheck import Verdict, judge
 
-__all__ = ["Bundle", "build", "read_js"]
+__all__ = ["MACHINE", "MIGRATION", "Bundle", "Kind", "build", "read_js"]
 
-REQUIRED_EXPORTS = ("default", "allowRead", "allowWrite")
 TYPED_SUFFIXES = frozenset({".ts", ".tsx", ".mts"})
 SOURCE_SUFFIXES = TYPED_SUFFIXES | {".js", ".jsx", ".mjs"}
 
@@ -29,6 +28,24 @@ _IMPORT_ERROR = re.compile(
     r"^error: (?P<text>(?!SyntaxError)[^\n]+)\n\s+at (?P<place>\S+):(?P<column>\d+)$", re.MULTILINE
 )
 _MISSING = re.compile(r'Import "([^"]+)" not a dependency')
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a file must export, and how to say it."""
+
+    exports: tuple[str, ...]
+    description: str
+
+
+MACHINE = Kind(
+    ("default", "allowRead", "allowWrite"),
+    "a machine's file has the machine as its default export, and the functions allowRead and allowWrite",
+)
+MIGRATION = Kind(
+    ("upgradeState",),
+    "a migration's file exports the function upgradeState, and upgradeContext where the context changes",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +63,9 @@ class Bundle:
         return None if self.xstate is None else {"xstate": self.xstate}
 
 
-def build(file: Path, *, env: Mapping[str, str], skips_validation: bool = False) -> Bundle:
+def build(
+    file: Path, *, env: Mapping[str, str], skips_validation: bool = False, kind: Kind = MACHINE
+) -> Bundle:
     """Bundles `file` with what it imports, and checks its types meanwhile. Raises BuildError, CliError."""
     file = file.resolve()
     if not file.is_file():
@@ -70,13 +89,13 @@ def build(file: Path, *, env: Mapping[str, str], skips_validation: bool = False)
     if verdict.errors:
         raise BuildError("\n".join([f"{file.name} has type errors", *verdict.errors]))
     if not skips_validation:
-        _require_exports(exported_names(code), file)
+        _require_exports(exported_names(code), file, kind)
     return Bundle(
         code=code.encode(), xstate=resolution.xstate, warnings=verdict.warnings, files=resolution.files
     )
 
 
-def read_js(file: Path, *, skips_validation: bool = False) -> Bundle:
+def read_js(file: Path, *, skips_validation: bool = False, kind: Kind = MACHINE) -> Bundle:
     """A module that the caller has bundled, byte for byte. Raises BuildError."""
     try:
         code = file.read_bytes()
@@ -85,7 +104,7 @@ def read_js(file: Path, *, skips_validation: bool = False) -> Bundle:
     if not skips_validation:
         # No parser here: a name that occurs nowhere is certainly not exported, and the server looks closely.
         words = set(re.findall(r"\w+", code.decode("utf-8", errors="replace")))
-        _require_exports(words, file)
+        _require_exports(words, file, kind)
     return Bundle(code=code, files=(file,))
 
 
@@ -97,13 +116,10 @@ def exported_names(code: str) -> set[str]:
     return names
 
 
-def _require_exports(names: set[str], file: Path) -> None:
-    missing = [name for name in REQUIRED_EXPORTS if name not in names]
+def _require_exports(names: set[str], file: Path, kind: Kind) -> None:
+    missing = [name for name in kind.exports if name not in names]
     if missing:
-        raise BuildError(
-            f"{file.name} does not export {' and '.join(missing)}: a machine's file has the machine as its "
-            "default export, and the functions allowRead and allowWrite"
-        )
+        raise BuildError(f"{file.name} does not export {' and '.join(missing)}: {kind.description}")
 
 
 def _bundle_arguments(file: Path, flags: tuple[str, ...], output: Path) -> list[str]:

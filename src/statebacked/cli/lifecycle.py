@@ -12,7 +12,7 @@ from statebacked.cli.errors import CliError
 from statebacked.cli.options import Instance, Machine, connect
 from statebacked.cli.output import note
 
-__all__ = ["delete", "set_status"]
+__all__ = ["delete", "set_desired_version", "set_status"]
 
 STATUSES = ("running", "paused")
 
@@ -32,6 +32,22 @@ def set_status(
     with connect(context) as api:
         api.put(path_of("machines", machine, "i", instance, "status"), {"status": status})
     note(f"The instance is {status}.")
+
+
+def set_desired_version(
+    context: typer.Context,
+    *,
+    machine: Machine,
+    instance: Instance,
+    version: Annotated[
+        str, typer.Option("--version", "-v", help="Version id to migrate to.", show_default=False)
+    ],
+) -> None:
+    """Migrate an instance to another version when its next event comes."""
+    with connect(context) as api:
+        body = {"targetMachineVersionId": version}
+        api.put(path_of("machines", machine, "i", instance, "v"), body)
+    note("Successfully set desired version")
 
 
 def delete(context: typer.Context, machine: Machine, instance: Instance) -> None:

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from statebacked import __version__
-from statebacked.cli import dead_letters, instances, keys, lifecycle, login, logs, machines, orgs, versions
+from statebacked.cli import (
+    dead_letters,
+    instances,
+    keys,
+    lifecycle,
+    login,
+    logs,
+    machines,
+    migrations,
+    orgs,
+    versions,
+)
 from statebacked.cli.errors import CliError
 from statebacked.cli.output import printable
 from statebacked.cli.surroundings import Globals, Surroundings
@@ -28,7 +39,9 @@ app = typer.Typer(
 )
 app.add_typer(machines.app, name="machines")
 app.add_typer(versions.app, name="machine-versions")
+app.add_typer(migrations.app, name="migrations")
 app.add_typer(instances.app, name="instances")
+instances.app.command("set-desired-version")(lifecycle.set_desired_version)
 instances.app.command("set-status")(lifecycle.set_status)
 instances.app.command("delete")(lifecycle.delete)
 app.add_typer(dead_letters.app, name="dead-letters")

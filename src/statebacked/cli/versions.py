@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from statebacked.cli.api import Api, JsonObject, path_of
-from statebacked.cli.build import Bundle, build, read_js
+from statebacked.cli.build import MACHINE, Bundle, Kind, build, read_js
 from statebacked.cli.errors import CliError
 from statebacked.cli.options import (
     JsFile,
@@ -21,7 +21,14 @@ from statebacked.cli.options import (
 from statebacked.cli.output import note, page_through, progress, rows_of, write_json
 from statebacked.cli.surroundings import Surroundings
 
-__all__ = ["IndexSelectors", "app", "bundle_from", "parse_selectors", "upload_version"]
+__all__ = [
+    "IndexSelectors",
+    "app",
+    "bundle_from",
+    "parse_selectors",
+    "reserve_and_upload",
+    "upload_version",
+]
 
 app = typer.Typer(no_args_is_help=True, help="Manage versions of state machine definitions.")
 
@@ -81,16 +88,22 @@ def list_versions(context: typer.Context, machine: Machine) -> None:
 
 
 def bundle_from(
-    surroundings: Surroundings, *, js: Path | None, node: Path | None, skips_validation: bool
+    surroundings: Surroundings,
+    *,
+    js: Path | None,
+    node: Path | None,
+    skips_validation: bool,
+    kind: Kind = MACHINE,
 ) -> Bundle | None:
     """The code that the options name, ready to upload; None when they name none. Raises CliError."""
     if js is not None and node is not None:
         raise CliError("give one of --node and --js, not both")
     if node is not None:
         with progress(f"bundling {node} and checking its types (the first time also fetches the bundler)"):
-            bundle = build(surroundings.cwd / node, env=surroundings.env, skips_validation=skips_validation)
+            file, env = surroundings.cwd / node, surroundings.env
+            bundle = build(file, env=env, skips_validation=skips_validation, kind=kind)
     elif js is not None:
-        bundle = read_js(surroundings.cwd / js, skips_validation=skips_validation)
+        bundle = read_js(surroundings.cwd / js, skips_validation=skips_validation, kind=kind)
     else:
         return None
     for warning in bundle.warnings:
@@ -100,19 +113,25 @@ def bundle_from(
 
 def upload_version(api: Api, machine: str, bundle: Bundle, finalize: JsonObject) -> JsonObject:
     """Announce, upload, finalize: {machineVersionId}. Raises ApiError, 400 `invalid-machine` for bad code."""
+    path = path_of("machines", machine, "v")
     with progress(f"uploading {len(bundle.code):,} bytes"):
-        announced = api.post(path_of("machines", machine, "v") + "?gzip", bundle.hint)
-        url, fields = announced.get("codeUploadUrl"), announced.get("codeUploadFields")
-        signed = announced.get("machineVersionId")
-        if not isinstance(url, str) or not isinstance(fields, dict) or not isinstance(signed, str):
-            raise CliError("the server's answer names no place to upload to: is this a statebacked server?")
-        api.upload(
-            url,
-            {str(key): str(value) for key, value in fields.items()},
-            file_name=f"{machine}.js",
-            code=bundle.code,
+        signed = reserve_and_upload(
+            api, path, bundle, bundle.hint, id_key="machineVersionId", file_name=f"{machine}.js"
         )
-        return api.put(path_of("machines", machine, "v", signed), finalize)
+        return api.put(f"{path}/{signed}", finalize)
+
+
+def reserve_and_upload(
+    api: Api, path: str, bundle: Bundle, body: object, *, id_key: str, file_name: str
+) -> str:
+    """The first two of the three steps; the signed id with which to take the third, ready for a path."""
+    announced = api.post(path + "?gzip", body)
+    url, fields, signed = (announced.get(key) for key in ("codeUploadUrl", "codeUploadFields", id_key))
+    if not isinstance(url, str) or not isinstance(fields, dict) or not isinstance(signed, str):
+        raise CliError("the server's answer names no place to upload to: is this a statebacked server?")
+    form = {str(key): str(value) for key, value in fields.items()}
+    api.upload(url, form, file_name=file_name, code=bundle.code)
+    return path_of(signed).removeprefix("/")
 
 
 def parse_selectors(text: str | None) -> dict[str, str | None] | None:

@@ -8,6 +8,7 @@ An *activation* is an instance while its one owner has it loaded. Its phase is a
     Settled      nothing runs, nobody waits
     Stepping     the worker authorises and computes one envelope; every other signal waits
     Performing   the worker performs the effects of a durable step; every other signal waits
+    Upgrading    the state is migrated to another version; every other signal waits
     Settling     ephemeral services may run and callers wait, until `settle_by`
 
 A decision carries at most one commit and a list of commands, and the one rule of the engine is that no
@@ -26,7 +27,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from statebacked.core import bookkeeping, bounds, fairness, mailbox, rejections, steps
+from statebacked.core import bookkeeping, bounds, fairness, mailbox, rejections, steps, upgrade
 from statebacked.core.phases import (
     SETTLED,
     Activation,
@@ -55,6 +56,9 @@ from statebacked.core.phases import (
     Stepping,
     Stop,
     Tick,
+    Upgraded,
+    UpgradeFailed,
+    Upgrading,
     Waiting,
     WakeAt,
 )
@@ -157,16 +161,14 @@ def decide(a: Activation, signal: Signal, now: Now, policy: Policy) -> Decision:
             after, commit = _refused(a, signal, now, policy, out)
         case WorkerLost():
             after, commit = _worker_lost(a, signal, now, policy, out)
+        case Upgraded() | UpgradeFailed():
+            after, commit = upgrade.answered(a, signal, now, policy, out)
         case CauseGone(causes):
             after = _cause_gone(a, causes, out)
         case Tick():
             after, commit = _tick(a, now, policy, out)
-        case Redriven():
-            after = mailbox.revive(a, signal, out)
-        case Departed(count):
-            after = replace(a, undelivered=max(0, a.undelivered - count))
-        case Drain():
-            after = replace(a, is_draining=True)
+        case Redriven() | Departed() | Drain():
+            after = _told(a, signal, out)
         case _:
             assert_never(signal)
     may_keep = isinstance(signal, Tick) and commit is None and after.phase == a.phase
@@ -290,6 +292,18 @@ def _cause_gone(a: Activation, causes: tuple[Cause, ...], out: list[Command]) ->
     return replace(a, mailbox=tuple(e for e in a.mailbox if e.cause not in causes))
 
 
+def _told(a: Activation, signal: Redriven | Departed | Drain, out: list[Command]) -> Activation:
+    match signal:
+        case Redriven():
+            return mailbox.revive(a, signal, out)
+        case Departed(count):
+            return replace(a, undelivered=max(0, a.undelivered - count))
+        case Drain():
+            return replace(a, is_draining=True)
+        case _:
+            assert_never(signal)
+
+
 def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[Activation, Commit | None]:
     phase = a.phase
     match phase:
@@ -303,6 +317,9 @@ def _tick(a: Activation, now: Now, policy: Policy, out: list[Command]) -> tuple[
             return rejections.reject(back, first, "machine-timeout", reason, now, policy, out)
         case Performing() if now.mono >= phase.perform_by:
             return _abandon_copy(a, out), None
+        case Upgrading() if now.mono >= phase.upgrade_by:
+            late = UpgradeFailed(phase.number, "migration-failed", "the migration did not end in time")
+            return upgrade.fail(a, late, now, policy, out)
         case Stepping() | Settling():
             return _answer_overdue(a, now, out), None
         case _:
@@ -345,6 +362,8 @@ def _advance(
         throttled = fairness.hold_back(a, envelopes[0], now, policy)
         if throttled is not None:
             return throttled, kept
+        if upgrade.is_due(a, envelopes[0]):
+            return upgrade.begin(a, now, policy, out), kept
         a = _begin(fairness.spend(rest, envelopes[0], now, policy), envelopes, now, policy, out)
     return a, kept
 
@@ -421,7 +440,7 @@ def _set_alarm(a: Activation, out: list[Command]) -> Activation:
     match a.phase:
         case Settled():
             return _wake(a, a.throttled_until, out)
-        case Performing(perform_by=by):
+        case Performing(perform_by=by) | Upgrading(upgrade_by=by):
             return _wake(a, by, out)
         case Stepping(compute_by=by) | Settling(settle_by=by):
             for caller in a.waiting:

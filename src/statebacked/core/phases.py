@@ -18,10 +18,12 @@ from statebacked.model.ids import (
     VersionId,
 )
 from statebacked.model.values import (
+    Arrival,
     Cause,
     Commit,
     DueTimer,
     Envelope,
+    Json,
     Link,
     Message,
     Parent,
@@ -66,7 +68,17 @@ class Performing(Struct, frozen=True, gc=False):
     own: tuple[Envelope, ...]
 
 
-Phase = Settled | Settling | Stepping | Performing
+class Upgrading(Struct, frozen=True, gc=False):
+    """The settled state is migrated to `version`, before the outside envelope `due`, which is first in the
+    mailbox."""
+
+    number: int
+    version: VersionId
+    due: EnvelopeId
+    upgrade_by: Monotonic
+
+
+Phase = Settled | Settling | Stepping | Performing | Upgrading
 
 SETTLED = Settled()
 
@@ -135,6 +147,22 @@ class CauseGone(Struct, frozen=True, gc=False):
     causes: tuple[Cause, ...]
 
 
+class Upgraded(Struct, frozen=True, gc=False):
+    """The answer to upgrade number `number`. `event` is what the history will say of it."""
+
+    number: int
+    event: Json
+    arrival: Arrival
+
+
+class UpgradeFailed(Struct, frozen=True, gc=False):
+    """The other answer: there is no such state. `code` is a key of errors.REFUSAL_STATUS."""
+
+    number: int
+    code: str
+    message: str
+
+
 class Tick(Struct, frozen=True, gc=False):
     """Time has passed (at the latest at the alarm), or this activation has asked to go on."""
 
@@ -155,7 +183,7 @@ class Drain(Struct, frozen=True, gc=False):
     """The server goes down: begin nothing more, and settle now."""
 
 
-Signal = Deliver | WorkerSignal | CauseGone | Tick | Redriven | Departed | Drain
+Signal = Deliver | WorkerSignal | Upgraded | UpgradeFailed | CauseGone | Tick | Redriven | Departed | Drain
 
 
 # --- commands: what it asks the shell for, once its commit is durable ------------------------------
@@ -169,6 +197,21 @@ class Compute(Struct, frozen=True, gc=False):
 
 class Perform(Struct, frozen=True, gc=False):
     seq: Seq
+
+
+class Upgrade(Struct, frozen=True, gc=False):
+    """Migrate the state of `seq`, with these timers, to `version`. Answer: Upgraded or UpgradeFailed."""
+
+    number: int
+    seq: Seq
+    version: VersionId
+    timers: tuple[PendingTimer, ...]
+
+
+class Become(Struct, frozen=True, gc=False):
+    """The instance is one of this version now: computes run in its workers from here on."""
+
+    version: VersionId
 
 
 class Stop(Struct, frozen=True, gc=False):
@@ -251,6 +294,8 @@ class Complain(Struct, frozen=True, gc=False):
 Command = (
     Compute
     | Perform
+    | Upgrade
+    | Become
     | Stop
     | Close
     | Reply

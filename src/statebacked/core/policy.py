@@ -19,11 +19,13 @@ from statebacked.model.limits import (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """`settle_ms`: time to settle after the last outside event. `compute_ms`: time for one compute, its
-    authorizer included, and for one perform. `batch_max`: outside envelopes that one compute may carry.
-    `unasked_per_s`, `unasked_burst`: steps that no client causes, of one instance."""
+    authorizer included, and for one perform. `upgrade_ms`: time for a whole upgrade. `batch_max`: outside
+    envelopes that one compute may carry. `unasked_per_s`, `unasked_burst`: steps that no client causes, of
+    one instance."""
 
     settle_ms: int = 90_000
     compute_ms: int = 10_000
+    upgrade_ms: int = 60_000
     batch_max: int = 1
     mailbox_max: int = MAILBOX_ENVELOPES_MAX
     mailbox_per_auth_max: int = MAILBOX_PER_AUTH_CONTEXT_MAX

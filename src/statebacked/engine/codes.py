@@ -2,10 +2,11 @@
 
 from collections import OrderedDict
 
-from statebacked.model.errors import NoCurrentVersion, NotFound
+from statebacked.core.upgrade import find_path
+from statebacked.model.errors import NoCurrentVersion, NoMigrationPath, NotFound
 from statebacked.model.ids import InstanceKey, MachineName, OrgId, VersionId
 from statebacked.model.machine import Version
-from statebacked.ports import Catalogue, Code
+from statebacked.ports import Catalogue, Code, Route
 
 CODES_MAX = 10_000
 
@@ -31,6 +32,15 @@ class Codes:
         if machine.current is None:
             raise NoCurrentVersion("the machine has no current version: create one and make it current")
         return self._remember(machine.current)
+
+    async def route(self, key: InstanceKey, start: VersionId, goal: VersionId) -> Route:
+        """By way of a shortest path of migrations. Raises NotFound and NoMigrationPath."""
+        source, target = await self.of(key, start), await self.of(key, goal)
+        path = find_path(await self._catalogue.list_migrations(key.org, key.machine), start, goal)
+        if path is None:
+            raise NoMigrationPath(f"no migrations lead from {start} to {goal}: create them first")
+        codes = [Code(one.org, one.machine, one.to_version, one.xstate, one.id) for one in path]
+        return Route(source=source, migrations=tuple(codes), target=target)
 
     async def _find(self, org: OrgId, machine: MachineName, version: VersionId) -> Code:
         code = self._codes.get(version)

@@ -11,9 +11,11 @@ from statebacked.core import phases
 from statebacked.core.phases import Activation, Command, Settled
 from statebacked.core.policy import Policy
 from statebacked.engine.callers import Callers
+from statebacked.engine.codes import Codes
 from statebacked.engine.driver import Driver, Ending
 from statebacked.engine.fanout import Fanout
-from statebacked.model.ids import EnvelopeId, Monotonic, Seq
+from statebacked.engine.upgrading import upgrade
+from statebacked.model.ids import EnvelopeId, Monotonic, Seq, VersionId
 from statebacked.model.values import (
     Cause,
     DueTimer,
@@ -24,7 +26,7 @@ from statebacked.model.values import (
     Message,
     StateView,
 )
-from statebacked.ports import Attached, Clock, Code, Ids, MachineLog, Machines, Outbox, Saved, Store
+from statebacked.ports import Attached, Clock, Code, Ids, MachineLog, Machines, Migrator, Outbox, Saved, Store
 
 
 class _Event(msgspec.Struct):
@@ -54,6 +56,8 @@ class Parts:
     store: Store
     outbox: Outbox
     machines: Machines
+    migrator: Migrator
+    codes: Codes
     clock: Clock
     ids: Ids
     policy: Policy
@@ -108,9 +112,9 @@ class Loaded:
             execute=self._execute,
             ended=lambda ending: surroundings.ended(self, ending),
         )
-        self.attached: Attached = parts.machines.attach(
-            code, activation.key, activation.instance, activation.number, self.driver.signal
-        )
+        self.attached: Attached = self._attach()
+        self._upgrade: asyncio.Task[None] | None = None
+        self._target: Code | None = None  # of the last upgrade
 
     @property
     def view(self) -> StateView | None:
@@ -128,6 +132,8 @@ class Loaded:
 
     def close(self) -> None:
         self._alarm.set(None)
+        if self._upgrade is not None:
+            self._upgrade.cancel()
         self.attached.close()
 
     def _execute(self, command: Command) -> None:
@@ -172,6 +178,10 @@ class Loaded:
                 self._surroundings.redeliver(self, command)
             case phases.Rescan():
                 self._surroundings.rescan()
+            case phases.Upgrade():
+                self._begin_upgrade(command)
+            case phases.Become(version):
+                self._become(version)
             case phases.GoOn():
                 self.driver.signal(phases.Tick())
             case phases.Gone():
@@ -185,6 +195,27 @@ class Loaded:
 
     def _tell(self, line: str) -> None:
         self._parts.machine_log(self.code, self.key, "stderr", line)
+
+    def _begin_upgrade(self, command: phases.Upgrade) -> None:
+        self._upgrade = asyncio.get_running_loop().create_task(self._migrate(command))
+
+    async def _migrate(self, command: phases.Upgrade) -> None:
+        codes, migrator = self._parts.codes, self._parts.migrator
+        version = self.driver.activation.version
+        answer = await upgrade(command, self.key, version, self._load_saved, codes=codes, migrator=migrator)
+        self._target = answer.target or self._target
+        self.driver.signal(answer.signal)
+
+    def _become(self, version: VersionId) -> None:
+        assert self._target is not None, "only an upgrade that was carried out is committed"
+        assert self._target.version == version
+        self.attached.close()
+        self.code = self._target
+        self.attached = self._attach()
+
+    def _attach(self) -> Attached:
+        a = self.driver.activation
+        return self._parts.machines.attach(self.code, self.key, a.instance, a.number, self.driver.signal)
 
     async def _load_saved(self) -> Saved:
         """The newest durable state: from memory right after loading, else from the store."""

@@ -27,6 +27,7 @@ from statebacked.model.values import (
     Json,
     Repeatable,
     StateView,
+    Wish,
 )
 from statebacked.ports import (
     Catalogue,
@@ -35,6 +36,7 @@ from statebacked.ports import (
     InstanceStore,
     MachineLog,
     Machines,
+    Migrator,
     StoreFailed,
     WorkerGone,
 )
@@ -54,6 +56,7 @@ class Engine:
         store: InstanceStore,
         catalogue: Catalogue,
         machines: Machines,
+        migrator: Migrator,
         clock: Clock,
         ids: Ids,
         policy: Policy,
@@ -74,6 +77,8 @@ class Engine:
             store=store,
             outbox=store,
             machines=machines,
+            migrator=migrator,
+            codes=self._codes,
             clock=clock,
             ids=ids,
             policy=policy,
@@ -170,6 +175,17 @@ class Engine:
         """Pause, resume or delete the instance, or wish another version for it, in order with its events. The
         state then; of a deleted one, its last."""
         return await self._deliver(key, self._envelope(payload, None, None))
+
+    async def wish(self, key: InstanceKey, version: VersionId) -> None:
+        """Run that version from the next outside event on. The version that it runs takes a wish back.
+
+        Raises NotFound, and NoMigrationPath when no migrations lead there."""
+        record = await self.admin_read(key)
+        try:
+            await self._codes.route(key, record.version, version)
+        except StoreFailed as failure:
+            raise _unavailable(failure) from failure
+        await self.control(key, Wish(version))
 
     async def _deliver(self, key: InstanceKey, envelope: Envelope) -> StateView:
         try:

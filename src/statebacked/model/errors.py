@@ -8,6 +8,7 @@ StateBackedError            code, status, message
 │   ├── InvalidCursor       400 invalid-cursor
 │   ├── InvalidMachine      400 invalid-machine
 │   ├── NoCurrentVersion    400 no-current-version
+│   ├── NoMigrationPath     400 no-migration-path
 │   ├── ReservedEvent       400 reserved-event
 │   ├── ReservedName        400 reserved-name
 │   └── SpecifyOrg          400 specify-org
@@ -76,6 +77,10 @@ class InvalidMachine(BadRequest):
 
 class NoCurrentVersion(BadRequest):
     code = "no-current-version"
+
+
+class NoMigrationPath(BadRequest):
+    code = "no-migration-path"
 
 
 class ReservedEvent(BadRequest):
@@ -178,6 +183,8 @@ REFUSAL_STATUS: dict[str, int] = {
     "step-too-large": 400,
     "machine-timeout": 400,
     "machine-fault": 400,
+    "migration-failed": 400,
+    "no-migration-path": 400,
     "invalid-state": 409,
     "conflict": 409,
     "not-found": 404,

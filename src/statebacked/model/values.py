@@ -134,10 +134,11 @@ class Wish(Struct, frozen=True, gc=False):
 Control = Pause | Resume | Delete | Wish
 Payload = Initialize | External | Internal | ServiceFailed | ChildDone | Forward | Control
 
-Source = Literal["client", "timer", "self", "service", "instance"]
+Source = Literal["client", "timer", "self", "service", "instance", "upgrade"]
 # "client": outside. "timer": a durable delay came due. "instance": another instance sent it (its parent, when
 # it creates this one). These three are outside: they buy time to settle. "self": the machine sent it to
-# itself, as a message row (with a cause) or while performing. "service": an ephemeral service.
+# itself, as a message row (with a cause) or while performing. "service": an ephemeral service. "upgrade":
+# stands in histories only.
 
 
 class Cause(NamedTuple):
@@ -383,7 +384,7 @@ class Commit(Struct, frozen=True, kw_only=True, gc=False):
     exist yet may still reject the message that was to create it: `base` 0, no birth, no head. `indexes`: all
     that the instance is found by from now on, None when that stays. `parent`: the child is linked again.
     `deleted_at`: then it was deleted; nothing of it is left but the messages that it has sent, and the record
-    that its log is to be erased.
+    that its log is to be erased. `version`: the one that it runs from now on.
     """
 
     instance: InstanceId
@@ -406,6 +407,7 @@ class Commit(Struct, frozen=True, kw_only=True, gc=False):
     wish: Wish | None = None
     repeatables: tuple[tuple[Repeatable, EnvelopeId], ...] = ()
     deleted_at: Instant | None = None
+    version: VersionId | None = None
 
 
 class Outcome(Enum):

@@ -230,6 +230,7 @@ class MemoryInstances:
         row.links.update((link.run, link) for link in commit.linked)
         row.parent = commit.parent or row.parent
         row.status = commit.status or row.status
+        row.version = commit.version or row.version
         if commit.wish is not None:
             row.desired = commit.wish.version
         for repeatable, event_id in commit.repeatables:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from statebacked.model.errors import Unavailable
 from statebacked.model.ids import (
     ActivationNumber,
     InstanceId,
@@ -26,12 +27,14 @@ from statebacked.model.ids import (
 from statebacked.model.values import (
     TO_PARENT,
     Address,
+    Arrival,
     ChildDone,
     Envelope,
     External,
     Initialize,
     Internal,
     Json,
+    PendingTimer,
     Performed,
     Refused,
     SendTo,
@@ -43,7 +46,7 @@ from statebacked.model.values import (
     WorkerLost,
     WorkerSignal,
 )
-from statebacked.ports import Attached, Code, LoadSaved, Saved, StoreFailed, Validated
+from statebacked.ports import Attached, Code, LoadSaved, MigrationFailed, Route, Saved, StoreFailed, Validated
 
 Event = dict[str, object]
 
@@ -112,6 +115,35 @@ def counted(count: int) -> Step:
     return Step(changed=True, value=Json(b'"on"'), snapshot=Json(b"%d" % count), context=context, public=text)
 
 
+class FakeMigrator:
+    """Implements ports.Migrator: states stay, under another value. `reason`: what each upgrade fails for.
+    `held`: upgrades wait until it is set."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self.is_available = True
+        self.held: asyncio.Event | None = None
+        self.routes: list[Route] = []
+        self.moves: Callable[[Sequence[PendingTimer]], Arrival] | None = None
+
+    async def migrate(
+        self, route: Route, key: InstanceKey, saved: Saved, timers: Sequence[PendingTimer]
+    ) -> Arrival:
+        self.routes.append(route)
+        if self.held is not None:
+            await self.held.wait()
+        if not self.is_available:
+            raise Unavailable("all workers are busy")
+        if self.reason is not None:
+            raise MigrationFailed(self.reason)
+        if self.moves is not None:
+            return self.moves(timers)
+        return Arrival(replace(counted(int(saved.snapshot)), value=Json(b'"upgraded"'), indexes=()))
+
+    async def validate_migration(self, bundle: bytes) -> Validated:
+        return Validated("5.33.3")
+
+
 class FakeMachines:
     """Implements ports.Machines. `readers` are the authContexts that allowRead admits, None: all; `hidden`
     the instances that it admits nobody to where several are asked about."""
@@ -155,7 +187,7 @@ class FakeMachines:
         activation: ActivationNumber,
         receive: Callable[[WorkerSignal], None],
     ) -> Attached:
-        attached = FakeAttached(self, key, receive)
+        attached = FakeAttached(self, code, key, receive)
         self.attachments.append(attached)
         return attached
 
@@ -182,8 +214,13 @@ class FakeAttached:
     """One activation; it holds no live state, so every compute loads."""
 
     def __init__(
-        self, machines: FakeMachines, key: InstanceKey, receive: Callable[[WorkerSignal], None]
+        self,
+        machines: FakeMachines,
+        code: Code,
+        key: InstanceKey,
+        receive: Callable[[WorkerSignal], None],
     ) -> None:
+        self.code = code
         self._machines = machines
         self._key = key
         self._receive = receive

@@ -186,6 +186,7 @@ def _is_plain(commit: Commit) -> bool:
         or commit.parent
         or commit.status
         or commit.wish
+        or commit.version
         or (commit.birth is not None and commit.birth.parent)
     )
 

@@ -96,6 +96,9 @@ ON CONFLICT (instance) DO UPDATE SET service = excluded.service, run = excluded.
 -- name: set_status
 UPDATE instances SET status = ? WHERE id = ?;
 
+-- name: set_version
+UPDATE instances SET version = ? WHERE id = ?;
+
 -- name: put_wish
 INSERT INTO wishes (instance, version) VALUES (?, ?)
 ON CONFLICT (instance) DO UPDATE SET version = excluded.version;

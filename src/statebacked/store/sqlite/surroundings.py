@@ -44,6 +44,8 @@ class SurroundingsWriter:
             cursor.execute(self._sql["put_parent"], _parent_row(instance, parent))
         if commit.status is not None:
             cursor.execute(self._sql["set_status"], (commit.status, instance))
+        if commit.version is not None:
+            cursor.execute(self._sql["set_version"], (commit.version, instance))
         if commit.wish is not None:
             if commit.wish.version is None:
                 cursor.execute(self._sql["delete_wish"], (instance,))
