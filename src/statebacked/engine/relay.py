@@ -98,8 +98,7 @@ class Relay:
         for cause in causes:
             pair = self._take_back(cause)
             if pair is not None:
-                done = pair.queue.popleft()
-                self._departed(done.sender, done.owner, 1)
+                self._has_departed(pair.queue.popleft())
                 self._next(pair)
         self._pump()
 
@@ -118,13 +117,17 @@ class Relay:
         if pair is not None:
             self._wake(pair, Instant(self._clock.now().wall + SETBACK_MS))
 
+    def _has_departed(self, due: DueMessage) -> None:
+        if due.message.kind != "failed":  # which tells its owner of a child, and was not sent by it
+            self._departed(due.sender, due.owner, 1)
+
     def forget(self, to: InstanceKey) -> None:
         """The recipient is deleted, and what was on its way to it with it."""
         for id in [id for id in self._pairs if id.to == to]:
             pair = self._pairs.pop(id)
             for due in pair.queue:
                 self._under_way.pop((due.owner, due.message.key), None)
-                self._departed(due.sender, due.owner, 1)
+                self._has_departed(due)
             pair.queue.clear()
         self._pump()
 

@@ -422,7 +422,7 @@ class Outcome(Enum):
 class InstanceRecord(Struct, frozen=True, kw_only=True, gc=False):
     """An instance as the store holds it. `timers` in the order of setting, `messages` to itself in the order
     of sending; dead letters are left out of both. `desired`: the version that it is to run.
-    `undelivered`: how many of its messages to others wait."""
+    `undelivered`: how many of its messages to others wait; what tells it of a child is not its own."""
 
     id: InstanceId
     key: InstanceKey

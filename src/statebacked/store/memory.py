@@ -332,7 +332,9 @@ class MemoryInstances:
             links=tuple(row.links.values()),
             parent=row.parent,
             desired=row.desired,
-            undelivered=sum(one.message.kind != "self" for one in _living(self.messages, row.id)),
+            undelivered=sum(
+                one.message.kind not in ("self", "failed") for one in _living(self.messages, row.id)
+            ),
         )
 
     def find_transition(self, instance: InstanceId, event_id: EnvelopeId) -> Seq | None:

@@ -193,7 +193,7 @@ SELECT parent, machine, name, service, run, depth FROM parents WHERE instance = 
 SELECT version FROM wishes WHERE instance = ?;
 
 -- name: count_undelivered
-SELECT count(*) FROM messages WHERE instance = ? AND kind <> 'self' AND dead_at IS NULL;
+SELECT count(*) FROM messages WHERE instance = ? AND kind NOT IN ('self', 'failed') AND dead_at IS NULL;
 
 -- name: load_rows
 -- Timers in the order of setting (due is set), then messages in the order of sending (due is null).
