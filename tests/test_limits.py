@@ -51,6 +51,7 @@ REACHED_BY = {
     "PAGE_ROWS_DEFAULT": "api/test_machines.py::test_pages_are_of_a_hundred_and_make_up_the_whole_list",
     "PAGE_ROWS_MAX": "api/test_machines.py::test_a_limit_is_1_to_1000",
     "MAILBOX_ENVELOPES_MAX": "core/test_mailbox.py::test_the_mailbox_is_bounded_for_all",
+    "MAILBOX_BYTES_MAX": "core/test_mailbox.py::test_the_bytes_that_wait_are_bounded",
     "MAILBOX_PER_AUTH_CONTEXT_MAX": "core/test_mailbox.py::test_one_caller_may_not_fill_the_mailbox",
     "MAILBOX_PER_SERVICE_MAX": (
         "core/test_services.py::test_a_service_that_floods_the_mailbox_is_stopped_and_owed_an_error"

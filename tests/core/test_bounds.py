@@ -18,6 +18,7 @@ SENDS = (Json(b'{"type":"self"}'),) * 3
 def test_the_numbers_of_the_policy_are_the_limits() -> None:
     policy = Policy()
     assert policy.mailbox_max == limits.MAILBOX_ENVELOPES_MAX
+    assert policy.mailbox_bytes_max == limits.MAILBOX_BYTES_MAX
     assert policy.mailbox_per_auth_max == limits.MAILBOX_PER_AUTH_CONTEXT_MAX
     assert policy.mailbox_per_service_max == limits.MAILBOX_PER_SERVICE_MAX
     assert policy.inside_bytes_max == limits.MAILBOX_INSIDE_BYTES_MAX

@@ -30,6 +30,16 @@ def test_the_mailbox_is_bounded_for_all() -> None:
     assert given.told(decision) == [("c4", "mailbox-full")]
 
 
+def test_the_bytes_that_wait_are_bounded() -> None:
+    """An event takes 13 bytes."""
+    policy = Policy(mailbox_max=4, mailbox_bytes_max=40)
+    a = given.stepping(policy=policy)
+    a = given.after(a, *(given.client(f"d{n}", auth=b"%d" % n) for n in range(3)), policy=policy)
+    assert given.waiting_in_mailbox(a) == ["d0", "d1", "d2"]
+    decision = given.deciding(a, given.client("d3", auth=b"3"), policy=policy)
+    assert given.told(decision) == [("d3", "mailbox-full")]
+
+
 def test_a_row_that_finds_the_mailbox_full_stays_in_the_store() -> None:
     a = given.stepping(given.loaded(timers=(given.pending(),)))
     a = given.after(a, *(given.client(f"d{n}", auth=b"%d" % n) for n in range(3)), policy=SMALL)

@@ -108,11 +108,22 @@ def refuse_paused(a: Activation, envelope: Envelope, out: list[Command]) -> Acti
 
 
 def _is_full(mailbox: Sequence[Envelope], envelope: Envelope, policy: Policy) -> bool:
-    if len(mailbox) >= policy.mailbox_max:
+    if len(mailbox) >= policy.mailbox_max or _is_too_heavy(mailbox, envelope, policy):
         return True
     if len(mailbox) < policy.mailbox_per_auth_max:
         return False
     return sum(e.auth == envelope.auth for e in mailbox) >= policy.mailbox_per_auth_max
+
+
+def _is_too_heavy(mailbox: Sequence[Envelope], envelope: Envelope, policy: Policy) -> bool:
+    """Events that are small are bounded by their number: only a large one is worth adding up."""
+    payload = envelope.payload
+    if not mailbox or not isinstance(payload, External):
+        return False
+    if len(payload.event) * policy.mailbox_max <= policy.mailbox_bytes_max:
+        return False
+    waiting = sum([len(e.payload.event) for e in mailbox if isinstance(e.payload, External)])
+    return waiting + len(payload.event) > policy.mailbox_bytes_max
 
 
 def _accept_row(a: Activation, envelope: Envelope, cause: Cause, policy: Policy) -> Activation:

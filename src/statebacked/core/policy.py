@@ -8,6 +8,7 @@ from statebacked.model.limits import (
     INSTANCE_UNASKED_STEPS_BURST,
     INSTANCE_UNASKED_STEPS_PER_S,
     INSTANCE_UNDELIVERED_MAX,
+    MAILBOX_BYTES_MAX,
     MAILBOX_ENVELOPES_MAX,
     MAILBOX_INSIDE_BYTES_MAX,
     MAILBOX_PER_AUTH_CONTEXT_MAX,
@@ -28,6 +29,7 @@ class Policy:
     upgrade_ms: int = 60_000
     batch_max: int = 1
     mailbox_max: int = MAILBOX_ENVELOPES_MAX
+    mailbox_bytes_max: int = MAILBOX_BYTES_MAX
     mailbox_per_auth_max: int = MAILBOX_PER_AUTH_CONTEXT_MAX
     mailbox_per_service_max: int = MAILBOX_PER_SERVICE_MAX
     inside_bytes_max: int = MAILBOX_INSIDE_BYTES_MAX
