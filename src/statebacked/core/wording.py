@@ -1,7 +1,8 @@
 """The few JSON texts of our own: who sent a message, and why a child is not there. Never a user's."""
 
-import json
 from functools import lru_cache
+
+import msgspec
 
 from statebacked.model.values import Address, Json, ServiceFailed
 
@@ -20,9 +21,9 @@ def failure(code: str, message: str) -> Json:
 
 def read_failure(text: Json) -> ServiceFailed:
     """What `failure` says."""
-    told = json.loads(text)
+    told = msgspec.json.decode(text)
     return ServiceFailed(told["code"], told["message"])
 
 
 def _text(value: object) -> Json:
-    return Json(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
+    return Json(msgspec.json.encode(value))
