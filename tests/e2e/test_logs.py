@@ -237,3 +237,37 @@ def test_npms_smply_gets_and_watches(server: RealServer, tmp_path: Path) -> None
     # It ends by itself: the window has passed.
     shown = npm("watch", *window, "--to", now, "--clean").split("\n")
     assert [line for line in shown if line in ("one", "two")] == ["one", "two"]
+
+
+MIGRATION = """
+console.log("the migration loads");
+export const upgradeState = (state) => { console.log("upgradeState"); return state; };
+export const upgradeContext = (before, after, context) => {
+  console.error("upgradeContext");
+  return context;
+};
+"""
+
+
+def test_migrations_speak_in_the_log_of_the_instance_that_they_move(
+    server: RealServer, tmp_path: Path
+) -> None:
+    create(server, "moved")
+    machine = json.loads(server.smply("machines", "get", "--machine", "talker"))
+    old = machine["currentVersion"]["id"]
+    versions = ("machine-versions", "create", "--machine", "talker", "--version-reference", "2")
+    made = server.smply(*versions, "--node", str(TALKER))
+    new = json.loads(made)["machineVersionId"]
+    file = tmp_path / "migration.js"
+    file.write_text(MIGRATION)
+    server.smply(
+        "migrations", "create", "--machine", "talker", "--from", old, "--to", new, "--node", str(file)
+    )
+    named = ("--machine", "talker", "--instance", "moved")
+    server.smply("instances", "set-desired-version", *named, "--version", new)
+    send(server, "moved", '{"type": "say", "text": "moved"}')
+    assert lines_of(server, "moved") == [
+        ("stdout", "upgradeState"),
+        ("stderr", "upgradeContext"),
+        ("stdout", "moved"),
+    ]
