@@ -1,6 +1,7 @@
 """Requests through the guard, against a real server on this machine."""
 
 import asyncio
+import contextlib
 import gzip
 import os
 import socket
@@ -67,6 +68,7 @@ async def guarded(
     headers_ms: int = 5_000,
     tls: ssl.SSLContext | None = None,
     kept_s: float = 15,
+    connect_s: float = 3,
 ) -> AsyncIterator[GuardedHttp]:
     http = GuardedHttp(
         allow_private=allow_private,
@@ -74,6 +76,7 @@ async def guarded(
         ssl_context=tls,
         headers_ms=headers_ms,
         kept_s=kept_s,
+        connect_s=connect_s,
     )
     try:
         yield http
@@ -253,6 +256,22 @@ async def test_the_next_address_is_tried_when_one_cannot_be_reached() -> None:
     async with site() as served, guarded(resolve=names(two_test=["127.0.0.9", "127.0.0.1"])) as http:
         served.pages["/"] = text(b"here")
         assert (await ask(http, served.url("/", "two.test")))[1] == b"here"
+
+
+@run
+async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
+    """A socket whose queue is full takes no connection and refuses none."""
+    resolve = names(two_test=["127.0.0.9", "127.0.0.1"])
+    async with site() as served, guarded(resolve=resolve, connect_s=0.2) as http:
+        served.pages["/"] = text(b"here")
+        with socket.socket() as deaf, contextlib.ExitStack() as fillers:
+            deaf.bind(("127.0.0.9", served.port))
+            deaf.listen(0)
+            for _ in range(4):
+                filler = fillers.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex(("127.0.0.9", served.port))
+            assert (await ask(http, served.url("/", "two.test")))[1] == b"here"
 
 
 @run

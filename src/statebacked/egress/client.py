@@ -32,6 +32,7 @@ from statebacked.model.limits import (
 from statebacked.ports import EgressFailed, EgressRefused, Headers, HttpRequest, HttpResponse
 
 _ADDRESSES_TRIED_MAX: Final = 3
+_CONNECT_S: Final = 3.0  # for one address while there are others to try
 _KEPT_S: Final = 15.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BODILESS: Final = frozenset({"GET", "HEAD"})
@@ -58,10 +59,12 @@ class GuardedHttp:
         ssl_context: ssl.SSLContext | None = None,
         headers_ms: int = FETCH_HEADERS_MS,
         kept_s: float = _KEPT_S,
+        connect_s: float = _CONNECT_S,
     ) -> None:
         self._resolver = Resolver(resolve, allow_private=allow_private)
         self._pools = Pools(ssl_context, kept_s)
         self._headers_ms = headers_ms
+        self._connect_s = connect_s
 
     async def aclose(self) -> None:
         """Close the kept connections."""
@@ -111,31 +114,33 @@ class GuardedHttp:
     async def _exchange_with_any(
         self, org: OrgId | None, hop: _Hop, stack: AsyncExitStack
     ) -> httpcore.Response:
-        failure: httpcore.ConnectError | None = None
-        for address in (await self._resolver.addresses(org, hop.target))[:_ADDRESSES_TRIED_MAX]:
+        addresses = (await self._resolver.addresses(org, hop.target))[:_ADDRESSES_TRIED_MAX]
+        while True:
+            address = addresses.pop(0)
             pool = await stack.enter_async_context(self._pools.lease(org, address, hop.target))
             try:
-                return await _exchange(pool, hop, stack)
-            except httpcore.ConnectError as error:
-                failure = error  # nothing was sent: the next one may be reachable
-        assert failure is not None
-        raise failure
+                return await _exchange(pool, hop, stack, connect_s=self._connect_s if addresses else None)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if not addresses:
+                    raise
+                # Nothing was sent: the next one may be reachable.
 
 
 async def _exchange(
-    pool: httpcore.AsyncConnectionPool, hop: _Hop, stack: AsyncExitStack
+    pool: httpcore.AsyncConnectionPool, hop: _Hop, stack: AsyncExitStack, *, connect_s: float | None
 ) -> httpcore.Response:
     try:
-        answer = await pool.handle_async_request(_on_the_wire(hop))
+        answer = await pool.handle_async_request(_on_the_wire(hop, connect_s))
     except (httpcore.RemoteProtocolError, httpcore.ReadError):
         if hop.body is not None or hop.method not in _SAFE:
             raise
-        answer = await pool.handle_async_request(_on_the_wire(hop))  # the server gave up a kept connection
+        # The server gave up a kept connection.
+        answer = await pool.handle_async_request(_on_the_wire(hop, connect_s))
     stack.push_async_callback(answer.aclose)
     return answer
 
 
-def _on_the_wire(hop: _Hop) -> httpcore.Request:
+def _on_the_wire(hop: _Hop, connect_s: float | None) -> httpcore.Request:
     target, body = hop.target, hop.body
     length = 0 if body is None else body.length
     has_body = body is not None or hop.method not in _SAFE
@@ -144,6 +149,7 @@ def _on_the_wire(hop: _Hop) -> httpcore.Request:
         httpcore.URL(scheme=target.scheme, host=target.name, port=target.port, target=target.path),
         headers=fields.on_the_wire(target, hop.headers, has_body=has_body, length=length),
         content=None if body is None else body.pieces(),
+        extensions={"timeout": {"connect": connect_s}},
     )
 
 
