@@ -112,7 +112,8 @@ def refusal_due(d: Decided) -> Due | None:
         case phases.Deliver(envelope) if d.before.status == "paused" and not _is_control(envelope):
             return Due(envelope.id, "invalid-state") if envelope.wants_reply else None
         case phases.Deliver(envelope) if envelope.cause is None:
-            return Due(envelope.id, "mailbox-full") if is_full(d, envelope) else None
+            is_refused = is_full(d, envelope) and not _is_control(envelope)
+            return Due(envelope.id, "mailbox-full") if is_refused else None
         case Chattered(sent):
             return Due(_inside_id(d, sent), "service-flooded") if has_flooded(d, sent) else None
         case Performed():

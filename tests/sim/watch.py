@@ -465,7 +465,7 @@ def mailbox_is_bounded(w: Watch, a: Activation) -> None:
             must(services.count(run) <= bound, "a service does not fill the mailbox")
     size = len(a.mailbox)
     if size > w.policy.mailbox_per_auth_max:
-        clients = [e.auth for e in a.mailbox if e.source == "client"]
+        clients = [e.auth for e in a.mailbox if e.source == "client" and e.auth is not None]
         must(len(clients) <= w.policy.mailbox_max + w.policy.batch_max, "the mailbox is bounded")
         for auth in set(clients):
             fair = clients.count(auth) <= w.policy.mailbox_per_auth_max + w.policy.batch_max

@@ -94,7 +94,7 @@ def accept(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]
 
 
 def _accept_client(a: Activation, envelope: Envelope, policy: Policy, out: list[Command]) -> Activation:
-    if _is_full(a.mailbox, envelope, policy):
+    if _is_full(a.mailbox, envelope, policy) and not is_control(envelope):  # an administrator gets through
         out.append(ReplyRefused(envelope.id, "mailbox-full", "too many events wait for this instance"))
         return a
     return replace(a, mailbox=(*a.mailbox, envelope))
