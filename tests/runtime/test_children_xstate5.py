@@ -463,6 +463,33 @@ def test_a_name_that_was_made_up_while_loading_is_not_shared(worker5: WorkerProc
     assert len({str(uuid.UUID(name)) for name in names}) == 3
 
 
+@pytest.mark.parametrize(
+    ("prelude", "made"),
+    [
+        ('Crypto.prototype.randomUUID = () => "mine";', "mine"),
+        ("Object.freeze(Crypto.prototype);", None),
+        ("", None),
+    ],
+)
+def test_what_a_module_does_to_random_names_is_left_alone(
+    worker5: WorkerProcess, prelude: str, made: str | None
+) -> None:
+    instance = helped(
+        worker5,
+        prelude
+        + """const NAME = crypto.randomUUID();
+        createMachine({ context: { own: null }, on: { go: { actions: [
+          assign({ own: () => crypto.randomUUID() }),
+          assign({ kid: () => spawnPersistentInstance({ machineName: "k", machineInstanceName: NAME }) }),
+          assign({ name: () => NAME })] } } });""",
+    )
+    step(instance.create())
+    go = step(instance.send("go"))
+    assert go.out[0][2] == ["k", instance.context["name"]], "a name that the module gave itself is kept"
+    own = instance.context["own"]
+    assert own == made if made is not None else str(uuid.UUID(own)) == own
+
+
 # --- bounds, and events of others
 
 

@@ -73,7 +73,8 @@ export function spawned(id: string, descriptor: Parts, context: unknown): Spawne
   const found: unknown = typeof machineInstanceName === "function"
     ? (machineInstanceName as (context: unknown) => unknown)(context)
     : machineInstanceName;
-  const isFree = found === undefined || found === null || madeWhileLoading.has(found as string);
+  const isMadeUp = descriptor["type"] === SOURCE && madeWhileLoading.has(found as string);
+  const isFree = found === undefined || found === null || isMadeUp;
   const child = checked(machineName, isFree ? newName() : found);
   const version = machineVersionId ?? null;
   if (version !== null && !(typeof version === "string" && VERSION_ID.test(version))) {
@@ -110,19 +111,22 @@ const madeWhileLoading = new Set<string>();
  * the machine would share one child. Such a name is recognised, and each start of the child gets one of its own.
  */
 export async function noticingNames<T>(load: () => Promise<T>): Promise<T> {
-  const native = Object.getOwnPropertyDescriptor(Crypto.prototype, "randomUUID")!;
+  const { prototype } = Crypto;
+  const native = Object.getOwnPropertyDescriptor(prototype, "randomUUID")!;
   let isLoading = true;
   const randomUUID = (): ReturnType<typeof newName> => {
     const name = newName();
     if (isLoading && madeWhileLoading.size < NAMES_MAX) madeWhileLoading.add(name);
     return name;
   };
-  Object.defineProperty(Crypto.prototype, "randomUUID", { ...native, value: randomUUID });
+  Object.defineProperty(prototype, "randomUUID", { ...native, value: randomUUID });
   try {
     return await load();
   } finally {
     isLoading = false;
-    Object.defineProperty(Crypto.prototype, "randomUUID", native);
+    // The module may have put one of its own there, or frozen it.
+    const isOurs = Object.getOwnPropertyDescriptor(prototype, "randomUUID")?.value === randomUUID;
+    if (isOurs) Reflect.defineProperty(prototype, "randomUUID", native);
   }
 }
 
