@@ -20,6 +20,8 @@ _VERSION_FLAG: Final = 1
 SYSTEM_FILES: Final = (
     "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/ld.so.preload",
     "/usr/share/zoneinfo", "/etc/localtime", "/dev/null", "/dev/zero", "/dev/urandom",
+    "/proc/self/cgroup", "/sys/fs/cgroup",  # how many CPUs it may use, so how many threads it starts
+    "/proc/self/maps",  # where libc looks for the end of the stack
 )  # fmt: skip
 
 
