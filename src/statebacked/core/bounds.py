@@ -10,8 +10,7 @@ def excess(after: Activation, draft: Draft, left: tuple[Envelope, ...], policy: 
     """Why the steps of a draft must not happen, or None. `left` are envelopes to be computed again."""
     if draft.timers_set and len(after.timers) > policy.timers_max:
         return f"{len(after.timers)} timers would be pending; an instance may have {policy.timers_max}"
-    outgoing = draft.family.messages
-    if outgoing:
+    if draft.family is not None and draft.family.messages:
         if after.undelivered > policy.undelivered_max:
             return f"{after.undelivered} messages would be on their way; {policy.undelivered_max} may"
         if draft.family.depth > policy.spawn_depth_max:

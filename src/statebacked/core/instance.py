@@ -201,9 +201,8 @@ def _stepped(
         if len(computed) > 1:  # the first of a batch alone; the others are computed again
             return _stepped(a, Stepped(signal.number, signal.steps[:1]), now, policy, out)
         return _refused(a, Refused(signal.number, "too-many-effects", reason), now, policy, out)
-    if draft.family.messages:
-        out.append(Post(tuple(draft.family.messages)))
-    _tell_of_rows(phase.envelopes[: len(computed)], draft, out)
+    if draft.family is not None or draft.consumed:
+        _tell_others(phase.envelopes[: len(computed)], draft, out)
     own = tuple([mailbox.own_message(m) for m in draft.messages])
     if left:
         after = replace(after, mailbox=(*left, *after.mailbox))
@@ -222,11 +221,13 @@ def _stepped(
     return after, None if draft.is_empty() else draft.commit(a, after, now)
 
 
-def _tell_of_rows(envelopes: tuple[Envelope, ...], draft: steps.Draft, out: list[Command]) -> None:
+def _tell_others(envelopes: tuple[Envelope, ...], draft: steps.Draft, out: list[Command]) -> None:
+    if draft.family is not None and draft.family.messages:
+        out.append(Post(tuple(draft.family.messages)))
     foreign = tuple([cause for cause in draft.consumed if cause.owner is not None])
     if foreign:
         out.append(Delivered(foreign))
-    if draft.family.without_parent:
+    if draft.family is not None and draft.family.without_parent:
         reason = "an event was sent to a parent, and there is none"
         out.append(Complain(envelopes[-1], "not-found", reason))
 

@@ -53,7 +53,7 @@ class Draft:
     timers_removed: list[RowKey] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     repeatables: list[tuple[Repeatable, EnvelopeId]] = field(default_factory=list)
-    family: Family = field(default_factory=Family)
+    family: Family | None = None  # made when a step first has something for others: few have
     head: Head | None = None
     indexes: Indexed | None = None
     has_ended_service: bool = False
@@ -61,7 +61,13 @@ class Draft:
     def is_empty(self) -> bool:
         return self.head is None and not self.consumed and not self.has_ended_service and not self.repeatables
 
+    def kin(self) -> Family:
+        if self.family is None:
+            self.family = Family()
+        return self.family
+
     def commit(self, before: Activation, after: Activation, now: Now) -> Commit:
+        family = self.family
         birth = None
         if before.seq == 0:
             birth = Birth(key=before.key, version=before.version, created_at=now.wall, parent=after.parent)
@@ -77,9 +83,9 @@ class Draft:
             timers_set=tuple(self.timers_set.values()),
             timers_removed=tuple(self.timers_removed),
             indexes=self.indexes,
-            messages=(*self.messages, *self.family.messages),
-            linked=tuple(self.family.linked.values()),
-            unlinked=tuple(self.family.unlinked),
+            messages=tuple(self.messages) if family is None else (*self.messages, *family.messages),
+            linked=() if family is None else tuple(family.linked.values()),
+            unlinked=() if family is None else tuple(family.unlinked),
             repeatables=tuple(self.repeatables),
         )
 
@@ -116,7 +122,7 @@ def apply(a: Activation, envelope: Envelope, step: Step, now: Now, draft: Draft)
         draft.indexes = step.indexes
     after = replace(a, seq=seq, view=view, services=services, owed=owed, timers=timers)
     if step.outgoing or step.done:
-        after = draft.family.follow(after, step, seq)
+        after = draft.kin().follow(after, step, seq)
     return mailbox.purge(after)
 
 
@@ -125,7 +131,7 @@ def _from_another(a: Activation, envelope: Envelope, draft: Draft) -> Activation
     assert envelope.origin is not None
     if envelope.origin.parent is not None:
         return replace(a, parent=envelope.origin.parent)
-    return draft.family.forget_child(a, envelope)
+    return draft.kin().forget_child(a, envelope)
 
 
 def end_service(a: Activation, envelope: Envelope, draft: Draft) -> Activation:

@@ -87,7 +87,7 @@ def _arrive(
     if draft.timers_set:
         timers = draft.timers_set.values()
         out.append(Arm(tuple([rejections.due_timer(a, timer, timer.due, 0) for timer in timers])))
-    if draft.family.messages:
+    if draft.family is not None and draft.family.messages:
         out.append(Post(tuple(draft.family.messages)))
     return after, replace(draft.commit(a, after, now), version=phase.version, wish=Wish(None))
 
