@@ -68,6 +68,12 @@ def test_a_folder_with_xstate_4_builds_for_xstate_4(folder4: Path) -> None:
     assert imports_of(built) == {"xstate"}
 
 
+def test_a_modules_folder_without_a_package_json_names_the_version(folder4: Path) -> None:
+    (folder4 / "package.json").unlink()
+    built = bundle(folder4, JAVASCRIPT, "example-machine.js")
+    assert built.hint == {"xstate": installed(folder4, "xstate")}
+
+
 def test_the_other_majors_machine_does_not_type_check(folder4: Path) -> None:
     assert "example-machine.ts:2:18 TS2305: Module" in failure(folder4, XSTATE_5)
 

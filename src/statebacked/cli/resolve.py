@@ -50,7 +50,7 @@ def resolve(file: Path, env: Mapping[str, str]) -> Resolution:
         for dependency in module.get("dependencies", []):
             _refuse_node_module(dependency, _path(module["specifier"]))
             if _XSTATE.fullmatch(dependency["specifier"]):
-                versions |= _versions(dependency, graph.get("redirects", {}))
+                versions |= _versions(dependency, graph.get("redirects", {})) or _installed(file)
     if len(versions) > 1:
         raise BuildError(
             f"{file.name} imports several versions of xstate ({', '.join(sorted(versions))}): use one"
@@ -143,6 +143,15 @@ def _versions(dependency: Mapping[str, object], redirects: Mapping[str, str]) ->
         if version is not None:
             found.add(version)
     return found
+
+
+def _installed(file: Path) -> set[str]:
+    """The version in the nearest node_modules: without a package.json beside it deno does not look there."""
+    for parent in file.parents:
+        version = _read_json(parent / "node_modules" / "xstate" / "package.json").get("version")
+        if isinstance(version, str):
+            return {version}
+    return set()
 
 
 def _version_above(path: Path) -> str | None:
