@@ -48,6 +48,18 @@ REACHED_BY = {
     ),
     "IDEMPOTENCY_MS": "api/test_lifecycle.py::test_answers_and_dead_letters_are_kept_for_their_time",
     "DEAD_LETTER_MS": "api/test_lifecycle.py::test_answers_and_dead_letters_are_kept_for_their_time",
+    "DEAD_LETTERS_PER_ORG_MAX": (
+        "store/test_dead_letters.py::test_over_the_count_of_an_org_heads_are_kept_and_at_last_nothing"
+    ),
+    "DEAD_LETTER_BYTES_PER_ORG_MAX": (
+        "store/test_dead_letters.py::test_over_the_bytes_of_an_org_a_head_is_kept_and_a_short_one_still_whole"
+    ),
+    "DEAD_LETTER_HEADS_PER_ORG_MAX": (
+        "store/test_dead_letters.py::test_over_the_count_of_an_org_heads_are_kept_and_at_last_nothing"
+    ),
+    "DEAD_LETTER_TYPE_CHARACTERS_MAX": (
+        "store/test_dead_letters.py::test_a_head_has_the_type_of_its_event_cut_to_its_limit_and_nothing_else"
+    ),
     "PAGE_ROWS_DEFAULT": "api/test_machines.py::test_pages_are_of_a_hundred_and_make_up_the_whole_list",
     "PAGE_ROWS_MAX": "api/test_machines.py::test_a_limit_is_1_to_1000",
     "MAILBOX_ENVELOPES_MAX": "core/test_mailbox.py::test_the_mailbox_is_bounded_for_all",

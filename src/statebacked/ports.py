@@ -137,7 +137,8 @@ class Outbox(Protocol):
 
 
 class DeadLetters(Protocol):
-    """Deliveries that were given up and are kept."""
+    """Deliveries that were given up and are kept. Where an org has no room left, a commit that gives one up
+    keeps its head (see store/letters.py), and at last nothing of it."""
 
     async def list_dead_letters(
         self,
@@ -151,7 +152,8 @@ class DeadLetters(Protocol):
         """Those that instances of the org (that machine, that instance) sent or set, by id above `after`."""
 
     async def redrive(self, org: OrgId, letter: str, at: Instant) -> DeadLetter | None:
-        """Make a dead letter due at `at`, with no attempts behind it. None when there is no such letter."""
+        """Make a dead letter due at `at`, with no attempts behind it. None when there is no such letter; one
+        that is truncated is returned and stays as it is."""
 
     async def discard(self, org: OrgId, letter: str) -> bool:
         """Remove a dead letter; False when there is no such letter."""

@@ -19,6 +19,7 @@ from statebacked.model.limits import (
     IDEMPOTENCY_MS,
 )
 from statebacked.model.values import Json, Step
+from statebacked.store.letters import LetterLimits
 from statebacked.testing.fake_machines import Event, counted
 from tests.api.server import ApiServer
 from tests.engine.world import MACHINE, ORG, HandClock, World, until, world
@@ -181,6 +182,22 @@ async def test_a_repeat_gets_the_newest_state_where_the_answer_was_too_large_to_
         repeat = await send(client, **{"idempotency-key": "k"})
         assert repeat.json() == (newest if size > 1_000 else first).json()
         assert newest.json()["publicContext"]["count"] == 2
+
+
+async def test_a_dead_letter_of_which_only_the_head_was_kept_says_so_and_is_not_redriven() -> None:
+    async with serving(Policy(attempts_max=1)) as (w, client, _):
+        w.store.instances.letter_limits = LetterLimits(letters=1)
+        for _ in range(2):
+            await w.send("a", "tell", to="b", say="go")
+        await until(lambda: all(row.dead_at for row in w.store.instances.messages.values()))
+        whole, head = (await client.get("/dead-letters")).json()["deadLetters"]
+        assert "truncated" not in whole
+        assert (head["event"], head["truncated"]) == ({"type": "go"}, True)
+        refused = await client.post(f"/dead-letters/{head['id']}/redrive")
+        assert (refused.status_code, refused.json()["code"]) == (409, "invalid-state")
+        assert "only the head" in refused.json()["error"]
+        assert (await client.delete(f"/dead-letters/{head['id']}")).status_code == 204
+        assert (await client.post(f"/dead-letters/{whole['id']}/redrive")).status_code == 204
 
 
 async def test_answers_and_dead_letters_are_kept_for_their_time() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from statebacked.store.memory import MemoryInstances, MemoryStore, MessageRow, TimerRow
+from statebacked.store.memory_letters import dead_letters
 
 Dump = dict[str, list[tuple[object, ...]]]
 
@@ -17,9 +18,12 @@ _QUERIES = {
     "services, value, tags, snapshot, context FROM instances ORDER BY id",
     "transitions": "SELECT instance, seq, ts, at, event_id, event, value, source, actor, version "
     "FROM transitions ORDER BY instance, seq",
-    "timers": "SELECT instance, key, send_id, due, event, fire_at, attempts, dead_at, reason "
+    "timers": "SELECT instance, key, send_id, due, event, fire_at, attempts, dead_at, reason, is_truncated "
     "FROM timers ORDER BY set_order",
-    "messages": "SELECT instance, key, event, fire_at, attempts, dead_at, reason FROM messages ORDER BY row",
+    "messages": "SELECT instance, key, event, fire_at, attempts, dead_at, reason, is_truncated "
+    "FROM messages ORDER BY row",
+    "dead_letter_totals": "SELECT org, letters, bytes, heads FROM dead_letter_totals "
+    "WHERE letters + heads > 0 ORDER BY org",
     "index_rows": "SELECT org, machine, index_name, value, name, instance FROM index_rows "
     "ORDER BY org, machine, index_name, value, name",
     "orgs": "SELECT id, name, created_at, allow_anonymous, auth_revision FROM orgs ORDER BY id",
@@ -79,15 +83,16 @@ def _instances(store: MemoryInstances) -> Dump:
                 row.timer.key,
                 row.timer.send_id,
                 row.timer.due,
-                row.timer.event,
+                row.head or row.timer.event,
                 *_delivery(row),
             )
             for row in store.timers.values()
         ],
         "messages": [
-            (row.instance, row.message.key, row.message.event, *_delivery(row))
+            (row.instance, row.message.key, row.head or row.message.event, *_delivery(row))
             for row in store.messages.values()
         ],
+        "dead_letter_totals": _letter_totals(store),
         "index_rows": sorted(
             (key.org, key.machine, index, value, key.name, instance)
             for instance, (key, pairs) in store.indexes.rows.items()
@@ -97,7 +102,18 @@ def _instances(store: MemoryInstances) -> Dump:
 
 
 def _delivery(row: TimerRow | MessageRow) -> tuple[object, ...]:
-    return row.fire_at, row.attempts, row.dead_at, row.reason
+    return row.fire_at, row.attempts, row.dead_at, row.reason, int(row.head is not None)
+
+
+def _letter_totals(store: MemoryInstances) -> list[tuple[object, ...]]:
+    totals: dict[str, list[int]] = {}
+    for letter in dead_letters(store):
+        whole = int(not letter.is_truncated)
+        added = (whole, whole * len(letter.event), 1 - whole)
+        totals[letter.sender.org] = [
+            a + b for a, b in zip(totals.get(letter.sender.org, [0, 0, 0]), added, strict=True)
+        ]
+    return [(org, *counts) for org, counts in sorted(totals.items())]
 
 
 def _catalogue(store: MemoryStore) -> Dump:

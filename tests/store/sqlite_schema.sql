@@ -3,6 +3,12 @@ CREATE TABLE bundles (
     version TEXT NOT NULL UNIQUE,
     code BLOB NOT NULL
 );
+CREATE TABLE dead_letter_totals (
+    org TEXT PRIMARY KEY,
+    letters INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    heads INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE graves (
     org TEXT NOT NULL,
     machine TEXT NOT NULL,
@@ -104,6 +110,34 @@ CREATE TABLE memberships (
     PRIMARY KEY (user, org)
 ) WITHOUT ROWID;
 CREATE INDEX memberships_by_org ON memberships (org);
+CREATE TRIGGER dead_message_removed AFTER DELETE ON messages
+WHEN old.dead_at IS NOT NULL
+BEGIN
+    UPDATE dead_letter_totals SET
+        letters = letters - (1 - old.is_truncated),
+        bytes = bytes - (1 - old.is_truncated) * length(old.event),
+        heads = heads - old.is_truncated
+    WHERE org = coalesce(old.org, (SELECT i.org FROM instances AS i WHERE i.id = old.instance));
+END;
+CREATE TRIGGER message_buried AFTER UPDATE OF dead_at ON messages
+WHEN old.dead_at IS NULL AND new.dead_at IS NOT NULL
+BEGIN
+    INSERT INTO dead_letter_totals (org, letters, bytes, heads)
+    SELECT org, 1 - new.is_truncated, (1 - new.is_truncated) * length(new.event), new.is_truncated
+    FROM (SELECT coalesce(new.org, (SELECT i.org FROM instances AS i WHERE i.id = new.instance)) AS org)
+    WHERE org IS NOT NULL
+    ON CONFLICT (org) DO UPDATE SET
+        letters = letters + excluded.letters, bytes = bytes + excluded.bytes, heads = heads + excluded.heads;
+END;
+CREATE TRIGGER message_redriven AFTER UPDATE OF dead_at ON messages
+WHEN old.dead_at IS NOT NULL AND new.dead_at IS NULL
+BEGIN
+    UPDATE dead_letter_totals SET
+        letters = letters - (1 - old.is_truncated),
+        bytes = bytes - (1 - old.is_truncated) * length(old.event),
+        heads = heads - old.is_truncated
+    WHERE org = coalesce(old.org, (SELECT i.org FROM instances AS i WHERE i.id = old.instance));
+END;
 CREATE TABLE messages (
     row INTEGER PRIMARY KEY,
     instance TEXT NOT NULL,
@@ -119,7 +153,7 @@ CREATE TABLE messages (
     attempts INTEGER NOT NULL DEFAULT 0,
     dead_at INTEGER,
     reason TEXT
-, org TEXT, from_machine TEXT, from_name TEXT, version TEXT, depth INTEGER NOT NULL DEFAULT 0);
+, org TEXT, from_machine TEXT, from_name TEXT, version TEXT, depth INTEGER NOT NULL DEFAULT 0, is_truncated INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX messages_by_key ON messages (instance, key);
 CREATE INDEX messages_by_pair ON messages (instance, to_machine, to_name, pair_order);
 CREATE INDEX messages_dead ON messages (dead_at) WHERE dead_at IS NOT NULL;
@@ -167,6 +201,34 @@ CREATE TABLE sessions (
     expires_at INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX sessions_by_user ON sessions (user);
+CREATE TRIGGER dead_timer_removed AFTER DELETE ON timers
+WHEN old.dead_at IS NOT NULL
+BEGIN
+    UPDATE dead_letter_totals SET
+        letters = letters - (1 - old.is_truncated),
+        bytes = bytes - (1 - old.is_truncated) * length(old.event),
+        heads = heads - old.is_truncated
+    WHERE org = (SELECT i.org FROM instances AS i WHERE i.id = old.instance);
+END;
+CREATE TRIGGER timer_buried AFTER UPDATE OF dead_at ON timers
+WHEN old.dead_at IS NULL AND new.dead_at IS NOT NULL
+BEGIN
+    INSERT INTO dead_letter_totals (org, letters, bytes, heads)
+    SELECT org, 1 - new.is_truncated, (1 - new.is_truncated) * length(new.event), new.is_truncated
+    FROM instances
+    WHERE id = new.instance
+    ON CONFLICT (org) DO UPDATE SET
+        letters = letters + excluded.letters, bytes = bytes + excluded.bytes, heads = heads + excluded.heads;
+END;
+CREATE TRIGGER timer_redriven AFTER UPDATE OF dead_at ON timers
+WHEN old.dead_at IS NOT NULL AND new.dead_at IS NULL
+BEGIN
+    UPDATE dead_letter_totals SET
+        letters = letters - (1 - old.is_truncated),
+        bytes = bytes - (1 - old.is_truncated) * length(old.event),
+        heads = heads - old.is_truncated
+    WHERE org = (SELECT i.org FROM instances AS i WHERE i.id = old.instance);
+END;
 CREATE TABLE timers (
     set_order INTEGER PRIMARY KEY,
     instance TEXT NOT NULL,
@@ -178,7 +240,7 @@ CREATE TABLE timers (
     attempts INTEGER NOT NULL DEFAULT 0,
     dead_at INTEGER,
     reason TEXT
-, to_kind TEXT, to_machine TEXT, to_name TEXT);
+, to_kind TEXT, to_machine TEXT, to_name TEXT, is_truncated INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX timers_by_key ON timers (instance, key);
 CREATE INDEX timers_dead ON timers (dead_at) WHERE dead_at IS NOT NULL;
 CREATE INDEX timers_due ON timers (fire_at) WHERE dead_at IS NULL;

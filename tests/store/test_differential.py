@@ -34,6 +34,7 @@ from statebacked.model.indexes import IndexKey, Op, Order, Place, Range
 from statebacked.model.machine import Session
 from statebacked.model.values import Cause, Commit, Indexed, Message, Outcome, Rejection, Timer
 from statebacked.ports import StoreFailed
+from statebacked.store.letters import LetterLimits
 from statebacked.store.memory import InstanceRow, MemoryStore
 from statebacked.store.sqlite.store import SqliteStore
 from tests.store import builders
@@ -378,7 +379,8 @@ FINDS |= {"find_version", "find_migration_upload", "get_meta"}
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_memory_and_sqlite_give_the_same_answers_and_hold_the_same_rows(seed: int, file: Path) -> None:
-    memory, sqlite = MemoryStore(), await SqliteStore.open(file)
+    limits = LetterLimits(letters=4, bytes=80, heads=3)  # so that all of them are reached
+    memory, sqlite = MemoryStore(limits), await SqliteStore.open(file, letter_limits=limits)
     operations = Operations(seed, memory)
     succeeded: Counter[str] = Counter()
     outcomes: set[object] = set()

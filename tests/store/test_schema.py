@@ -137,6 +137,30 @@ async def test_only_the_owner_can_read_the_files(file: Path) -> None:
     await store.aclose()
 
 
+def test_dead_letters_of_before_there_was_a_bound_are_counted(connection: sqlite3.Connection) -> None:
+    known = database.known_migrations()
+    before = tuple(one for one in known if one.name != "dead_letters" and one.number < 7)
+    database.migrate(connection, before)
+    connection.execute(
+        "INSERT INTO instances (id, org, machine, name, version, created_at, epoch, seq, ts, done, services, "
+        "value, tags, snapshot, context) VALUES ('i', 'o', 'm', 'n', 'v', 0, 0, 0, 0, 0, '', '', '', '', '')"
+    )
+    for key, dead_at in (("1", 5), ("2", None)):
+        row = ("i", key, b"12345", dead_at)
+        connection.execute(
+            "INSERT INTO timers (instance, key, send_id, due, fire_at, event, dead_at) "
+            "VALUES (?, ?, '', 0, 0, ?, ?)",
+            row,
+        )
+        connection.execute(
+            "INSERT INTO messages (instance, key, kind, pair_order, event, dead_at) "
+            "VALUES (?, ?, 'self', 0, ?, ?)",
+            row,
+        )
+    database.migrate(connection, known)
+    assert connection.execute("SELECT * FROM dead_letter_totals").fetchall() == [("o", 2, 10, 0)]
+
+
 # --- the schema and the statements on it ---------------------------------------------------------
 
 
@@ -159,8 +183,11 @@ def test_every_statement_is_used_and_every_used_statement_exists() -> None:
     used = set(re.findall(r'_(?:sql\[|write\(|delete\w*\()"(\w+)"', code)) | set(
         re.findall(r'"(\w+_\w+)"', code)
     )
-    verbs = ("bury", "retry", "redrive", "discard")
-    used |= {f"{verb}_{table}" for verb in verbs for table in ("timer", "message")}
+    for table in ("timer", "message"):
+        used |= {
+            f"{verb}_{table}" for verb in ("bury", "bury_head_of", "delete", "retry", "redrive", "discard")
+        }
+        used |= {f"{table}_to_bury", f"{table}_event"}
     assert set(load_queries()) <= used
     assert set(re.findall(r'_sql\["(\w+)"\]', code)) <= set(load_queries())
 

@@ -65,6 +65,8 @@ def _item(letter: DeadLetter) -> dict[str, object]:
         "reason": letter.reason,
         "deadAt": iso(letter.dead_at),
     }
+    if letter.is_truncated:
+        item["truncated"] = True
     if isinstance(letter.to, Address):
         item["to"] = {"machine": letter.to.machine, "instance": letter.to.name}
     return item

@@ -32,7 +32,7 @@ def list_letters(
         page_through(
             lambda cursor: api.get(path_of("dead-letters"), {**wanted, **(paged(cursor) or {})}),
             lambda page: rows_of(page, "deadLetters"),
-            ["id", "kind", "machine", "instance", "to", "event", "attempts", "reason", "deadAt"],
+            ["id", "kind", "machine", "instance", "to", "event", "attempts", "reason", "deadAt", "truncated"],
         )
 
 

@@ -13,7 +13,14 @@ from statebacked.engine.codes import Codes
 from statebacked.engine.fanout import Fanout, Subscriber, Subscription
 from statebacked.engine.loaded import Parts, saved_state
 from statebacked.engine.readable import ReadableRows
-from statebacked.model.errors import Conflict, MachineRefusal, NotFound, RejectedByAuthorizer, Unavailable
+from statebacked.model.errors import (
+    Conflict,
+    InvalidState,
+    MachineRefusal,
+    NotFound,
+    RejectedByAuthorizer,
+    Unavailable,
+)
 from statebacked.model.ids import EnvelopeId, Epoch, InstanceKey, Instant, OrgId, VersionId
 from statebacked.model.indexes import IndexKey, Order, Range, ReadablePage
 from statebacked.model.limits import DEAD_LETTER_MS, IDEMPOTENCY_MS
@@ -209,7 +216,8 @@ class Engine:
     # --- dead letters ------------------------------------------------------------------------------
 
     async def redrive(self, org: OrgId, letter: str) -> DeadLetter:
-        """Deliver a dead letter again, with as many attempts as a new one has. Raises NotFound."""
+        """Deliver a dead letter again, with as many attempts as a new one has. Raises NotFound, and
+        InvalidState where only its head was kept."""
         at = self._clock.now().wall
         try:
             found = await self._store.redrive(org, letter, at)
@@ -217,6 +225,10 @@ class Engine:
             raise _unavailable(failure) from failure
         if found is None:
             raise NotFound("there is no such dead letter")
+        if found.is_truncated:
+            raise InvalidState(
+                "only the head of this dead letter was kept, since the org had no room for more; discard it"
+            )
         await self._activations.redriven(found, at)
         return found
 

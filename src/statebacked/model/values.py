@@ -466,7 +466,8 @@ class DueMessage(Struct, frozen=True, kw_only=True, gc=False):
 
 class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
     """A timer or message row whose delivery was given up. `id` is opaque to users and rises within a table in
-    the order of rows. `sender` set or sent it; `to` None: itself. `event` stands as in the row."""
+    the order of rows. `sender` set or sent it; `to` None: itself. `event` stands as in the row; of one that
+    `is_truncated` only the type is left, and it cannot be delivered again."""
 
     id: str
     kind: Literal["timer", "self", "event", "create", "done", "failed"]
@@ -480,6 +481,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, gc=False):
     dead_at: Instant
     key: RowKey
     send_id: SendId | None = None
+    is_truncated: bool = False
 
 
 class KeptAnswer(Struct, frozen=True, kw_only=True, gc=False):

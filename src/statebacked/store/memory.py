@@ -54,9 +54,10 @@ from statebacked.model.values import (
     Transition,
 )
 from statebacked.ports import StoreFailed
+from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.memory_catalogue import MemoryCatalogue
 from statebacked.store.memory_indexes import MemoryIndexes
-from statebacked.store.memory_letters import dead_letters, discard, redrive, sweep
+from statebacked.store.memory_letters import bury, dead_letters, discard, redrive, sweep
 from statebacked.store.public_context import public_context
 
 
@@ -81,7 +82,8 @@ class InstanceRow:
 
 @dataclass(slots=True, kw_only=True)
 class TimerRow:
-    """A durable delay. With `dead_at` it is a dead letter. `row` rises in the order of setting."""
+    """A durable delay. With `dead_at` it is a dead letter, of whose event `head` is left if that is set.
+    `row` rises in the order of setting."""
 
     row: int
     instance: InstanceId
@@ -90,12 +92,14 @@ class TimerRow:
     attempts: int = 0
     dead_at: Instant | None = None
     reason: str | None = None
+    head: Json | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class MessageRow:
-    """A message, filed under its owner. With `dead_at` it is a dead letter. `row` rises in the order of
-    sending; `to` is the recipient, the sender itself for kinds `self` and `failed`."""
+    """A message, filed under its owner. With `dead_at` it is a dead letter, of whose event `head` is left if
+    that is set. `row` rises in the order of sending; `to` is the recipient, the sender itself for kinds
+    `self` and `failed`."""
 
     row: int
     instance: InstanceId
@@ -106,6 +110,7 @@ class MessageRow:
     attempts: int = 0
     dead_at: Instant | None = None
     reason: str | None = None
+    head: Json | None = None
 
 
 Rows = TypeVar("Rows", TimerRow, MessageRow)
@@ -114,7 +119,8 @@ Rows = TypeVar("Rows", TimerRow, MessageRow)
 class MemoryInstances:
     """ports.Store without the waiting. Rows stand in dictionaries in the order in which they were written."""
 
-    def __init__(self) -> None:
+    def __init__(self, letter_limits: LetterLimits = LETTER_LIMITS) -> None:
+        self.letter_limits = letter_limits
         self.epoch = Epoch(0)
         self.instances: dict[InstanceId, InstanceRow] = {}
         self.names: dict[InstanceKey, InstanceRow] = {}
@@ -259,7 +265,7 @@ class MemoryInstances:
             self.indexes.write(instance, self.instances[instance].key, commit.indexes)
         if commit.rejected is not None:
             cause = commit.rejected.cause
-            self._reject(self._table(cause)[cause.owner or instance, cause.key], commit.rejected)
+            self._reject(cause, (cause.owner or instance, cause.key), commit.rejected)
         if commit.deleted_at is not None:
             self._delete(self.instances[instance], commit.deleted_at)
 
@@ -294,10 +300,11 @@ class MemoryInstances:
         self.messages = {place: row for place, row in self.messages.items() if row.to != gone.key}
         self.answers = {place: kept for place, kept in self.answers.items() if kept.instance != gone.id}
 
-    def _reject(self, row: TimerRow | MessageRow, rejected: Rejection) -> None:
+    def _reject(self, cause: Cause, place: tuple[InstanceId, RowKey], rejected: Rejection) -> None:
+        row = self._table(cause)[place]
         row.attempts, row.reason = rejected.attempts, rejected.reason
         if rejected.retry_at is None:
-            row.dead_at = rejected.at
+            bury(self, cause.table, place, rejected.at)
         else:
             row.fire_at = rejected.retry_at
 
@@ -418,9 +425,9 @@ class MemoryStore(MemoryCatalogue):
     """Implements all ports of instances, ports.Catalogue and ports.LogErasures. `instances` may be used
     directly."""
 
-    def __init__(self) -> None:
+    def __init__(self, letter_limits: LetterLimits = LETTER_LIMITS) -> None:
         super().__init__()
-        self.instances = MemoryInstances()
+        self.instances = MemoryInstances(letter_limits)
 
     def apply(self, commit: Commit) -> Outcome:
         """What `commit` does, at once and without an event loop."""

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from statebacked.model.ids import Instant, OrgId
+from statebacked.model.ids import InstanceId, Instant, OrgId, RowKey
 from statebacked.model.values import DeadLetter
+from statebacked.store.letters import LetterTotals, head_of, room_for
 
 if TYPE_CHECKING:
     from statebacked.store.memory import MemoryInstances, MessageRow, TimerRow
@@ -19,9 +20,29 @@ def dead_letters(rows: "MemoryInstances") -> Iterator[DeadLetter]:
             yield _of_message(message, message.dead_at)
 
 
+def bury(rows: "MemoryInstances", table: str, place: tuple[InstanceId, RowKey], at: Instant) -> None:
+    """Make a row a dead letter, whole or as a head, or remove it, as its org has room. Counts anew each time,
+    which is what the totals of other stores have to come to."""
+    others = list(dead_letters(rows))
+    if table == "timer":
+        rows.timers[place].dead_at = at
+        letter = _of_timer(rows, rows.timers[place], at)
+    else:
+        rows.messages[place].dead_at = at
+        letter = _of_message(rows.messages[place], at)
+    others = [other for other in others if other.sender.org == letter.sender.org]
+    whole = [len(other.event) for other in others if not other.is_truncated]
+    totals = LetterTotals(len(whole), sum(whole), len(others) - len(whole))
+    room = room_for(len(letter.event), totals, rows.letter_limits)
+    if room == "head":
+        _row(rows, letter).head = head_of(letter.kind, letter.event)
+    elif room == "none":
+        _remove(rows, letter)
+
+
 def redrive(rows: "MemoryInstances", org: OrgId, letter: str, at: Instant) -> DeadLetter | None:
     found = _find(rows, org, letter)
-    if found is not None:
+    if found is not None and not found.is_truncated:
         row = _row(rows, found)
         row.attempts, row.fire_at, row.dead_at, row.reason = 0, at, None, None
     return found
@@ -30,7 +51,7 @@ def redrive(rows: "MemoryInstances", org: OrgId, letter: str, at: Instant) -> De
 def discard(rows: "MemoryInstances", org: OrgId, letter: str) -> bool:
     found = _find(rows, org, letter)
     if found is not None:
-        del (rows.timers if found.kind == "timer" else rows.messages)[found.instance, found.key]
+        _remove(rows, found)
     return found is not None
 
 
@@ -48,6 +69,10 @@ def _row(rows: "MemoryInstances", letter: DeadLetter) -> "TimerRow | MessageRow"
     return rows.timers[place] if letter.kind == "timer" else rows.messages[place]
 
 
+def _remove(rows: "MemoryInstances", letter: DeadLetter) -> None:
+    del (rows.timers if letter.kind == "timer" else rows.messages)[letter.instance, letter.key]
+
+
 def _of_timer(rows: "MemoryInstances", row: "TimerRow", dead_at: Instant) -> DeadLetter:
     timer = row.timer
     return DeadLetter(
@@ -56,13 +81,14 @@ def _of_timer(rows: "MemoryInstances", row: "TimerRow", dead_at: Instant) -> Dea
         instance=row.instance,
         sender=rows.instances[row.instance].key,
         to=timer.to,
-        event=timer.event,
+        event=row.head or timer.event,
         due=timer.due,
         attempts=row.attempts,
         reason=row.reason or "",
         dead_at=dead_at,
         key=timer.key,
         send_id=timer.send_id,
+        is_truncated=row.head is not None,
     )
 
 
@@ -73,10 +99,11 @@ def _of_message(row: "MessageRow", dead_at: Instant) -> DeadLetter:
         instance=row.instance,
         sender=row.sender,
         to=row.message.to,
-        event=row.message.event,
+        event=row.head or row.message.event,
         due=row.fire_at,
         attempts=row.attempts,
         reason=row.reason or "",
         dead_at=dead_at,
         key=row.message.key,
+        is_truncated=row.head is not None,
     )

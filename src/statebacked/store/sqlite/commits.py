@@ -17,7 +17,9 @@ import msgspec
 
 from statebacked.model.ids import RowKey
 from statebacked.model.values import Cause, Commit, Head, Outcome, Rejection
+from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.sqlite.indexes import write_indexes
+from statebacked.store.sqlite.letters import bury
 from statebacked.store.sqlite.queries import load_queries
 from statebacked.store.sqlite.surroundings import SurroundingsWriter, target_columns
 
@@ -32,7 +34,8 @@ _NO_SERVICES = b"[]"
 class CommitWriter:
     """Writes groups of commits through one cursor."""
 
-    def __init__(self) -> None:
+    def __init__(self, letter_limits: LetterLimits = LETTER_LIMITS) -> None:
+        self._letter_limits = letter_limits
         self._sql = load_queries()
         self._surroundings = SurroundingsWriter()
         self._update_head = self._sql["update_head"]
@@ -171,10 +174,12 @@ class CommitWriter:
         cursor.executemany(self._sql["delete_timer"], [(commit.instance, key) for key in keys])
 
     def _reject(self, cursor: sqlite3.Cursor, commit: Commit, rejected: Rejection) -> None:
-        verb, when = ("bury", rejected.at) if rejected.retry_at is None else ("retry", rejected.retry_at)
-        owner = rejected.cause.owner or commit.instance
-        row = (rejected.attempts, when, rejected.reason, owner, rejected.cause.key)
-        cursor.execute(self._sql[f"{verb}_{rejected.cause.table}"], row)
+        place = (rejected.cause.owner or commit.instance, rejected.cause.key)
+        if rejected.retry_at is None:
+            bury(cursor, rejected, place, self._letter_limits)
+        else:
+            row = (rejected.attempts, rejected.retry_at, rejected.reason, *place)
+            cursor.execute(self._sql[f"retry_{rejected.cause.table}"], row)
 
 
 def _is_plain(commit: Commit) -> bool:

@@ -63,8 +63,8 @@ class SqliteOutbox(SqliteCatalogue):
 
     async def redrive(self, org: OrgId, letter: str, at: Instant) -> DeadLetter | None:
         found = await self._find_letter(org, letter)
-        if found is None:
-            return None
+        if found is None or found.is_truncated:
+            return found
         table, row = _place(letter)
         changed = await self._write_count(f"redrive_{table}", (row, at))
         return found if changed else None
@@ -156,7 +156,7 @@ def _due(row: Row) -> DueMessage:
 
 def _dead_message(row: Row) -> DeadLetter:
     (number, instance, org, machine, name, key, kind, to_machine, to_name,
-     event, fire_at, attempts, reason, dead_at) = row  # fmt: skip
+     event, fire_at, attempts, reason, dead_at, is_truncated) = row  # fmt: skip
     return DeadLetter(
         id=f"message-{number:0{_ID_DIGITS}}",
         kind=kind,
@@ -169,12 +169,13 @@ def _dead_message(row: Row) -> DeadLetter:
         reason=reason or "",
         dead_at=dead_at,
         key=key,
+        is_truncated=bool(is_truncated),
     )
 
 
 def _dead_timer(row: Row) -> DeadLetter:
     (number, instance, org, machine, name, key, send_id, to_kind, to_machine, to_name,
-     event, due, attempts, reason, dead_at) = row  # fmt: skip
+     event, due, attempts, reason, dead_at, is_truncated) = row  # fmt: skip
     return DeadLetter(
         id=f"timer-{number:0{_ID_DIGITS}}",
         kind="timer",
@@ -188,4 +189,5 @@ def _dead_timer(row: Row) -> DeadLetter:
         dead_at=dead_at,
         key=key,
         send_id=send_id,
+        is_truncated=bool(is_truncated),
     )

@@ -160,6 +160,34 @@ UPDATE timers SET attempts = ?, dead_at = ?, reason = ? WHERE instance = ? AND k
 -- name: bury_message
 UPDATE messages SET attempts = ?, dead_at = ?, reason = ? WHERE instance = ? AND key = ?;
 
+-- name: bury_head_of_timer
+UPDATE timers SET event = ?, is_truncated = 1, attempts = ?, dead_at = ?, reason = ? WHERE instance = ? AND key = ?;
+
+-- name: bury_head_of_message
+UPDATE messages SET event = ?, is_truncated = 1, attempts = ?, dead_at = ?, reason = ?
+WHERE instance = ? AND key = ?;
+
+-- name: timer_to_bury
+-- Its kind and length, and what its org has already.
+SELECT 'timer', length(t.event), coalesce(d.letters, 0), coalesce(d.bytes, 0), coalesce(d.heads, 0)
+FROM timers AS t
+LEFT JOIN instances AS i ON i.id = t.instance
+LEFT JOIN dead_letter_totals AS d ON d.org = i.org
+WHERE t.instance = ? AND t.key = ?;
+
+-- name: message_to_bury
+SELECT m.kind, length(m.event), coalesce(d.letters, 0), coalesce(d.bytes, 0), coalesce(d.heads, 0)
+FROM messages AS m
+LEFT JOIN instances AS i ON i.id = m.instance
+LEFT JOIN dead_letter_totals AS d ON d.org = coalesce(m.org, i.org)
+WHERE m.instance = ? AND m.key = ?;
+
+-- name: timer_event
+SELECT event FROM timers WHERE instance = ? AND key = ?;
+
+-- name: message_event
+SELECT event FROM messages WHERE instance = ? AND key = ?;
+
 -- name: index_rows_of
 SELECT index_name, value FROM index_rows WHERE instance = ?;
 
@@ -263,11 +291,11 @@ SELECT ts FROM graves WHERE org = ? AND machine = ? AND name = ?;
 
 -- name: dead_messages
 SELECT row, instance, org, from_machine, from_name, key, kind, to_machine, to_name, event, fire_at,
-    attempts, reason, dead_at
+    attempts, reason, dead_at, is_truncated
 FROM (
     SELECT m.row, m.instance, coalesce(m.org, i.org) AS org, coalesce(m.from_machine, i.machine) AS from_machine,
         coalesce(m.from_name, i.name) AS from_name, m.key, m.kind, m.to_machine, m.to_name, m.event,
-        m.fire_at, m.attempts, m.reason, m.dead_at
+        m.fire_at, m.attempts, m.reason, m.dead_at, m.is_truncated
     FROM messages AS m
     LEFT JOIN instances AS i ON i.id = m.instance
     WHERE m.dead_at IS NOT NULL
@@ -278,7 +306,7 @@ LIMIT ?5;
 
 -- name: dead_timers
 SELECT t.set_order, t.instance, i.org, i.machine, i.name, t.key, t.send_id, t.to_kind, t.to_machine, t.to_name,
-    t.event, t.due, t.attempts, t.reason, t.dead_at
+    t.event, t.due, t.attempts, t.reason, t.dead_at, t.is_truncated
 FROM timers AS t
 JOIN instances AS i ON i.id = t.instance
 WHERE t.dead_at IS NOT NULL AND i.org = ?1 AND (?2 IS NULL OR i.machine = ?2) AND (?3 IS NULL OR i.name = ?3)
@@ -288,11 +316,11 @@ LIMIT ?5;
 
 -- name: redrive_message
 UPDATE messages SET attempts = 0, fire_at = ?2, dead_at = NULL, reason = NULL
-WHERE row = ?1 AND dead_at IS NOT NULL;
+WHERE row = ?1 AND dead_at IS NOT NULL AND NOT is_truncated;
 
 -- name: redrive_timer
 UPDATE timers SET attempts = 0, fire_at = ?2, dead_at = NULL, reason = NULL
-WHERE set_order = ?1 AND dead_at IS NOT NULL;
+WHERE set_order = ?1 AND dead_at IS NOT NULL AND NOT is_truncated;
 
 -- name: discard_message
 DELETE FROM messages WHERE row = ? AND dead_at IS NOT NULL;

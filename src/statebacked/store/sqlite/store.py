@@ -50,6 +50,7 @@ from statebacked.model.values import (
     Transition,
 )
 from statebacked.ports import StoreFailed
+from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.public_context import public_context
 from statebacked.store.sqlite import database
 from statebacked.store.sqlite.commits import CommitWriter
@@ -65,7 +66,13 @@ class SqliteStore(SqliteOutbox, SqliteIndexes):
     """Implements ports.InstanceStore, ports.Indexes, ports.Catalogue and ports.LogErasures on a file."""
 
     @classmethod
-    async def open(cls, file: Path, *, connect: database.Connect = database.connect) -> Self:
+    async def open(
+        cls,
+        file: Path,
+        *,
+        connect: database.Connect = database.connect,
+        letter_limits: LetterLimits = LETTER_LIMITS,
+    ) -> Self:
         """Open or create the database file, and its folder, for use on this event loop.
 
         `connect` makes every connection. Raises SchemaRefused, and StoreFailed when the file cannot be used.
@@ -87,7 +94,9 @@ class SqliteStore(SqliteOutbox, SqliteIndexes):
             return connection
 
         writer = Writer(
-            lambda: open_connection(database.set_up_writer), CommitWriter().write, asyncio.get_running_loop()
+            lambda: open_connection(database.set_up_writer),
+            CommitWriter(letter_limits).write,
+            asyncio.get_running_loop(),
         )
         writer.start()
         return cls(writer, Readers(lambda: open_connection(database.set_up_reader)))
