@@ -194,6 +194,7 @@ SPAWNING = """createMachine({ id: "m", context: { kid: null, other: null }, on: 
   fixed: { actions: sendTo({ type: "statebacked.instance", machineName: "o", machineInstanceName: "1" },
     { type: "fixed" }) },
   later: { actions: sendTo((_, { to }) => to, { type: "late" }, { delay: 3, id: "l" }) },
+  imperative: { actions: ({ kid }) => kid.send({ type: "lost" }) },
   stop: { actions: stop(({ kid }) => kid) }, stopId: { actions: stop("kid") },
   both: { actions: [assign({ kid: () => spawnPersistentInstance({ machineName: "kid" }, { name: "b" }) }),
     sendTo("b", { type: "x" }), stop("b")] },
@@ -292,6 +293,17 @@ def test_a_spawn_belongs_in_an_assign(worker4: WorkerProcess, predictable: str) 
     assert step(instance.send("late")).out == []
     [line] = worker4.log_lines(1)
     assert "only in an assign" in line
+
+
+def test_what_is_sent_by_a_reference_itself_is_told_and_dropped(
+    worker4: WorkerProcess, predictable: str, rest: str
+) -> None:
+    instance, _ = spawning(worker4, predictable)
+    at_rest(instance, rest)
+    assert step(instance.send("imperative")).out == []
+    [line] = worker4.log_lines(instance.a)
+    assert line == "lost was sent to kid/k1 by its reference and dropped: use the action sendTo"
+    assert not instance.waiting
 
 
 def test_whoever_sent_an_event_is_answered(worker4: WorkerProcess, predictable: str, rest: str) -> None:

@@ -46,6 +46,21 @@ export function referenceTo(id: string, [machineName, machineInstanceName]: Addr
   return { type: REFERENCE, id, machineName, machineInstanceName };
 }
 
+/** `send` of a reference: imperative, and after the commit, so nothing could make it durable. */
+export function tellDropped(event: unknown, { machineName, machineInstanceName }: Reference): void {
+  const type = typeof event === "string" ? event : (event as { type?: unknown } | null | undefined)?.type;
+  console.error(
+    `${String(type)} was sent to ${machineName}/${machineInstanceName} by its reference and dropped: ` +
+      "use the action sendTo",
+  );
+}
+
+/** The plain object that it is, with a `send` that only tells what to do instead; JSON leaves it out. */
+export function voiced(reference: Reference): Reference {
+  const send = (event: unknown): void => tellDropped(event, reference);
+  return Object.defineProperty(reference, "send", { value: send, configurable: true, writable: true });
+}
+
 /** The instance that a reference names, or null for what is none. Throws for one that names what cannot be. */
 export function addressOf(value: unknown): Address | null {
   if (!isObject(value) || value["type"] !== REFERENCE) return null;

@@ -8,7 +8,7 @@
 
 import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
 import { type Linked, NO_CHILDREN, restored, type Stored } from "./family.ts";
-import { type Address, computing } from "./instances.ts";
+import { type Address, computing, isPlainReference, type Reference, voiced } from "./instances.ts";
 import { copyPlain } from "./plain.ts";
 import { arrive4, outline4 } from "./xstate4_outline.ts";
 import { report } from "./xstate4_report.ts";
@@ -85,7 +85,7 @@ class Instance4 implements Instance {
   restore(snapshot: unknown, context: unknown): void {
     this.#step = null;
     this.#linked = restored(snapshot as { instances?: Stored });
-    const state = this.machine.resolveState(restorable(snapshot, context));
+    const state = this.machine.resolveState(restorable(snapshot, withVoices(context, this.#linked)));
     state.value = (snapshot as State).value; // resolved in the order of the machine; in the order that it had, regions act as they would have
     this.#adopt(state);
   }
@@ -170,7 +170,8 @@ class Instance4 implements Instance {
   }
 
   canonicalise(context: unknown): void {
-    (this.#step?.state ?? this.#durable()).context = context ?? undefined;
+    const linked = this.#step?.recording.family.linked ?? this.#linked;
+    (this.#step?.state ?? this.#durable()).context = withVoices(context ?? undefined, linked);
   }
 
   hasServices(): boolean {
@@ -306,9 +307,21 @@ const withoutMark = (event: Event): Event => {
 /** A context fresh from JSON, with the actors that stand in the same places of the one that it replaces. */
 const withActors = (fresh: unknown, held: unknown): unknown => {
   if (!isObject(fresh) || !isObject(held)) return fresh;
-  if (typeof held.send === "function" && held.id === fresh.id) return held;
+  if (typeof held.send === "function" && held.id === fresh.id && !isPlainReference(held)) return held;
   for (const key of Object.keys(fresh)) fresh[key] = withActors(fresh[key], held[key]);
   return fresh;
+};
+
+/** A context fresh from JSON, whose references to persistent instances can be told to send, which they only log. */
+const withVoices = <T>(context: T, linked: Linked): T => {
+  if (linked.size > 0) voice(context);
+  return context;
+};
+
+const voice = (value: unknown): void => {
+  if (!isObject(value)) return;
+  if (isPlainReference(value)) voiced(value as unknown as Reference);
+  else for (const part of Object.values(value)) voice(part);
 };
 
 /** The reason why a default export is no usable machine of this major, or null. */

@@ -16,6 +16,7 @@ import {
   spawned,
   type SpawnOptions as InstanceOptions,
   type Target,
+  voiced,
 } from "./instances.ts";
 import { defer, type Deferred } from "./xstate4_deferred.ts";
 import { report } from "./xstate4_report.ts";
@@ -107,7 +108,7 @@ export class Recording {
   spawnInstance(descriptor: Record<string, unknown>, options: InstanceOptions): Reference {
     const child = spawned(idOf(options), descriptor, options.context);
     this.#link(child);
-    return referenceTo(child.id, child.child);
+    return voiced(referenceTo(child.id, child.child));
   }
 
   /** With predictableActionArguments xstate hands over each action while it computes. */

@@ -5,12 +5,12 @@
 import { createActor } from "xstate5";
 import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
 import { addressIn, type Family, type Linked, NO_CHILDREN, restored } from "./family.ts";
-import { computing, type SpawnEphemeral, type Spawner } from "./instances.ts";
+import { computing, type SpawnEphemeral, type Spawner, tellDropped } from "./instances.ts";
 import { check, initialSnapshotOf, watch, type Watched, withContext } from "./xstate5_machine.ts";
 import { arrive5, outline5 } from "./xstate5_outline.ts";
 import { Recorder } from "./xstate5_recorder.ts";
 import { createReference, inertLogic, isReference, PARENT, References } from "./xstate5_reference.ts";
-import { attempt, clock, logger, tellDropped } from "./xstate5_outside.ts";
+import { attempt, clock, logger } from "./xstate5_outside.ts";
 import { persist, type Persisted, revive, settleNodes } from "./xstate5_state.ts";
 import {
   type Actor5,

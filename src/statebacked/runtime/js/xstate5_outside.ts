@@ -1,8 +1,6 @@
 // What actors of XState 5 get from outside: time, and the machine's log for what goes wrong after the commit.
 
-import type { Reference } from "./instances.ts";
 import { messageOf } from "./json.ts";
-import type { Event5 } from "./xstate5_types.ts";
 
 const TIMEOUT_MS_MAX = 2_147_483_647;
 const { setTimeout, clearTimeout } = globalThis;
@@ -12,13 +10,6 @@ export const clock = {
   setTimeout: (run: () => void, ms: number) => ms > TIMEOUT_MS_MAX ? undefined : setTimeout(run, ms),
   clearTimeout: (id: ReturnType<typeof setTimeout>): void => clearTimeout(id),
 };
-
-/** Imperative, and after the commit: nothing could make it durable. */
-export function tellDropped({ type }: Event5, { machineName, machineInstanceName }: Reference): void {
-  console.error(
-    `${type} was sent to ${machineName}/${machineInstanceName} by its reference and dropped: use the action sendTo`,
-  );
-}
 
 export const logger = (...said: unknown[]): void => console.log(...said);
 
