@@ -6,6 +6,7 @@ import json
 import pytest
 
 from statebacked.core.policy import Policy
+from statebacked.engine import relay
 from statebacked.model.errors import MachineRefusal, NotFound, StateBackedError
 from statebacked.model.ids import Seq
 from statebacked.model.values import Delete, Json, Pause, Resume, StateView, Step
@@ -235,5 +236,21 @@ def test_many_messages_of_many_pairs_all_arrive_in_order() -> None:
             )
             await until(lambda: all(count(w, name) == 35 for name in names))
             assert not w.store.instances.messages
+
+    run(story)
+
+
+def test_messages_beyond_what_memory_holds_arrive_in_order_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "QUEUE_MAX", 2)
+
+    async def story() -> None:
+        async with world() as w:
+            await w.create("a")
+            await w.create("b")
+            await asyncio.gather(*(w.send("a", "tell", to="b", say=f"go {n}") for n in range(60)))
+            await until(lambda: count(w, "b") == 60)
+            history = w.store.instances.list_transitions(key_of("b"), after=Seq(1), limit=99)
+            heard = [json.loads(transition.event)["type"] for transition in history]
+            assert heard == [f"go {n}" for n in range(60)]
 
     run(story)

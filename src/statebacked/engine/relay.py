@@ -39,14 +39,16 @@ class PairId(NamedTuple):
 
 
 class _Pair:
-    """`queue[0]` is under way while `is_under_way`. `has_more`: the store may hold others behind these."""
+    """`queue[0]` is under way while `is_under_way`. `has_more`: the store may hold others behind these;
+    `has_missed`: some came since it was last read."""
 
-    __slots__ = ("has_more", "id", "is_ready", "is_under_way", "queue", "wakes_at")
+    __slots__ = ("has_missed", "has_more", "id", "is_ready", "is_under_way", "queue", "wakes_at")
 
     def __init__(self, id: PairId) -> None:
         self.id = id
         self.queue: deque[DueMessage] = deque()
         self.has_more = False
+        self.has_missed = False
         self.is_under_way = False
         self.is_ready = False
         self.wakes_at: Instant | None = None
@@ -163,7 +165,7 @@ class Relay:
         if pair is None:
             pair = self._pairs[id] = _Pair(id)
         if pair.has_more or len(pair.queue) >= QUEUE_MAX:
-            pair.has_more = True
+            pair.has_more = pair.has_missed = True  # the store keeps it
             return
         pair.queue.append(due)
         if len(pair.queue) == 1:
@@ -178,6 +180,7 @@ class Relay:
             self._pairs.pop(pair.id, None)
 
     async def _refill(self, pair: _Pair) -> None:
+        pair.has_missed = False
         try:
             rows = await self._store.next_messages(pair.id.owner, pair.id.to, QUEUE_MAX)
         except StoreFailed as failure:
@@ -185,7 +188,7 @@ class Relay:
             self._pairs.pop(pair.id, None)
             self.scan_soon()
             return
-        pair.has_more = len(rows) == QUEUE_MAX
+        pair.has_more = len(rows) == QUEUE_MAX or pair.has_missed
         pair.queue.extend(rows)
         self._next(pair)
         self._pump()
