@@ -111,6 +111,14 @@ class WorkerProcess:
                 pipe.close()
         self._home.cleanup()
 
+    def hang_up(self) -> int:
+        """Read nothing of it any more, ask it something, and wait for its end; its exit code."""
+        for pipe in (self._process.stdout, self._process.stderr):
+            assert pipe is not None
+            pipe.close()
+        self.send({"t": "ping", "n": 1})
+        return self._process.wait(timeout=PATIENCE_S)
+
     # --- frames
 
     def send(self, header: Header, sections: Sequence[str] = ()) -> None:

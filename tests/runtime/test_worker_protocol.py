@@ -405,3 +405,10 @@ def test_a_state_that_was_restored_says_its_indexes_when_its_context_changes(wor
     # What the host gave up is not what it knows: the next compute stands on the same state.
     assert said(3, to_u2) == [u2]
     assert said(3, {"type": "touch"}) == [None]
+
+
+@pytest.mark.parametrize("major", [4, 5])
+def test_a_worker_that_nobody_hears_ends(major: int) -> None:
+    """Its server is gone, and so is whatever stood between them: it neither hangs nor spins."""
+    with WorkerProcess(major) as worker:
+        assert worker.hang_up() == 70

@@ -91,7 +91,11 @@ function takeNatives(): Natives {
     },
     exit: () => exit(0),
     fatal(thrown) {
-      stderr.writeSync(encode(`the worker failed: ${thrown instanceof Error ? thrown.stack : thrown}\n`));
+      try {
+        stderr.writeSync(encode(`the worker failed: ${thrown instanceof Error ? thrown.stack : thrown}\n`));
+      } catch {
+        // Nobody reads any more.
+      }
       return exit(70);
     },
   };
