@@ -70,6 +70,7 @@ def confirm(name: str, warning: str) -> None:
             f"{warning} Type its name ({name}) to go on", err=True, default="", show_default=False
         )
     except typer.Abort:
+        note("")  # the error stands on a line of its own
         typed = ""
     if typed.strip() != name:
         raise CliError("that is not its name: nothing was done")
