@@ -70,8 +70,9 @@ class Server {
   async #advance(ms: number): Promise<void> {
     for (const until = clock.now() + ms; clock.now() < until;) {
       const before = this.#length();
+      const atOnce = 1 + this.#owed.length;
       await this.#plain.act({ advance: 1 });
-      this.#checkRoom(before);
+      this.#checkRoom(this.#length() - before, atOnce);
       if (clock.now() < this.#settleBy || !this.#runs()) continue;
       if (clock.now() - this.#changedAt < ROOM_MS) throw new Error("no room before the deadline");
       this.#end(because(STOPPED, "the service ran past the deadline and was stopped"));
@@ -79,11 +80,12 @@ class Server {
     }
   }
 
-  #checkRoom(before: number): void {
-    const [now, more] = [clock.now(), this.#length() - before];
-    if (more === 0) return;
+  /** What time does comes one by one, but for the errors before a timer. */
+  #checkRoom(heard: number, atOnce: number): void {
+    if (heard === 0) return;
+    const now = clock.now();
     const since = now - Math.max(this.#steppedAt, this.#changedAt);
-    if (since < ROOM_MS || (more > 1 && this.#settleBy !== now + settleMs)) throw new Error(`no room at ${now} ms`);
+    if (since < ROOM_MS || heard > atOnce) throw new Error(`no room at ${now} ms`);
     this.#changedAt = now;
   }
 
