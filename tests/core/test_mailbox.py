@@ -3,9 +3,10 @@
 from tests.core import given
 
 from statebacked.core import phases
-from statebacked.core.phases import Drain, Settled, Tick
+from statebacked.core.phases import Deliver, Drain, Settled, Tick
 from statebacked.core.policy import Policy
-from statebacked.model.values import WorkerLost
+from statebacked.model.ids import EnvelopeId
+from statebacked.model.values import Envelope, Pause, WorkerLost
 
 SMALL = Policy(mailbox_max=3, mailbox_per_auth_max=2)
 
@@ -100,3 +101,22 @@ def test_an_alarm_is_set_when_it_changes_and_not_before() -> None:
     assert given.deciding(a, given.client("c2")).commands == ()
     assert given.deciding(a, Tick(), now=1).commands == ()
     assert given.alarm(given.deciding(a, given.refused(a))) == phases.WakeAt(None)
+
+
+PAUSE = Deliver(Envelope(id=EnvelopeId("p"), payload=Pause(), source="client", wants_reply=True))
+
+
+def test_a_control_overtakes_what_no_client_has_asked_for() -> None:
+    busy = given.loaded(timers=(given.pending("1.0"), given.pending("1.1")))
+    a = given.after(busy, given.timer("1.0"), given.timer("1.1"), PAUSE)
+    a = given.after(a, given.stepped(a, given.step()), Tick())
+    assert (a.status, given.computing(a)) == ("paused", [])
+
+
+def test_a_control_waits_for_what_clients_have_asked_before() -> None:
+    busy = given.loaded(timers=(given.pending("1.0"), given.pending("1.1")))
+    a = given.after(busy, given.timer("1.0"), given.timer("1.1"), given.client("c1"), PAUSE)
+    for computed in ("timer:1.0", "timer:1.1", "c1"):
+        assert (a.status, given.computing(a)) == ("running", [computed])
+        a = given.after(a, given.stepped(a, given.step()), Tick())
+    assert a.status == "paused"

@@ -131,7 +131,8 @@ def _kept_due(d: Decided) -> Due | None:
     """Of what takes a commit and no worker."""
     assert d.commit is not None
     first = d.before.mailbox[0]
-    if _is_control(first) or d.before.status == "paused":
+    is_control = d.commit.status or d.commit.wish or d.commit.deleted_at is not None
+    if is_control or _is_control(first) or d.before.status == "paused":
         return None
     if d.before.view is None:
         return Due(first.id, "not-found")

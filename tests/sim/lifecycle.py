@@ -57,8 +57,17 @@ def a_control_stands_in_a_decision_of_its_own(d: Decided, taken: list[Envelope])
     is_free = isinstance(d.before.phase, Settled | Settling)
     must(is_free and isinstance(d.signal, phases.Tick), "a control is kept on a tick, with nothing under way")
     must(taken[0].id in [c.to for c in d.commands if isinstance(c, phases.Reply)], "a control is answered")
-    before = [e for e in d.before.mailbox if isinstance(e.payload, Control) or d.before.status == "running"]
-    must(before[0] == taken[0], "a control keeps its place in the order of events")
+    must(_next_of(d.before) == taken[0], "a control keeps its place in the order of what clients ask")
+
+
+def _next_of(a: Activation) -> Envelope | None:
+    """A control waits for what clients asked before it, and overtakes the rest."""
+    if a.status == "paused":
+        return next((e for e in a.mailbox if isinstance(e.payload, Control)), None)
+    asked = next((e for e in a.mailbox if e.source == "client"), None)
+    if asked is not None and isinstance(asked.payload, Control):
+        return asked
+    return a.mailbox[0] if a.mailbox else None
 
 
 def a_pause_stops_everything_and_holds_rows(d: Decided, after: Activation, pause: Envelope) -> None:
@@ -145,6 +154,6 @@ def a_control_does_not_wait(d: Decided, after: Activation) -> None:
     """It is taken by the tick that the activation asks for."""
     if not isinstance(after.phase, Settled | Settling) or after.is_draining or d.has(phases.Gone):
         return
-    takes = [e for e in after.mailbox if isinstance(e.payload, Control) or after.status == "running"]
-    is_next = bool(takes) and is_kept_here(after, takes[0]) and not _owes_first(after)
+    first = _next_of(after)
+    is_next = first is not None and is_kept_here(after, first) and not _owes_first(after)
     must(d.has(phases.GoOn) == is_next, "what takes a commit of its own goes on at once when it is next")

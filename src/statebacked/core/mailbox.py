@@ -18,7 +18,7 @@ from statebacked.core.phases import (
     Stop,
 )
 from statebacked.core.policy import Policy
-from statebacked.model.ids import ActivationNumber, EnvelopeId, ServiceRun
+from statebacked.model.ids import ActivationNumber, EnvelopeId, RowKey, ServiceRun
 from statebacked.model.values import (
     Cause,
     Control,
@@ -76,7 +76,10 @@ def without_row(a: Activation, cause: Cause) -> Activation:
     """The row is gone. A message may have the key of a timer: they are rows of different tables."""
     if cause.table == "message":
         return a
-    return replace(a, timers=tuple(t for t in a.timers if t.key != cause.key))
+    for n, timer in enumerate(a.timers):  # nearly always one of the first: it was due
+        if timer.key == cause.key:
+            return replace(a, timers=(*a.timers[:n], *a.timers[n + 1 :]))
+    return a
 
 
 def is_control(envelope: Envelope) -> bool:
@@ -232,6 +235,8 @@ def take(a: Activation, policy: Policy) -> tuple[tuple[Envelope, ...], Activatio
         return a.owed[:1], replace(a, owed=a.owed[1:])
     if not a.mailbox:
         return None
+    if a.mailbox[0].source != "client" and (control := _take_overtaking(a)):
+        return control
     count, limit = 1, min(policy.batch_max, len(a.mailbox))
     while count < limit and _is_plain(a.mailbox[0]) and _is_plain(a.mailbox[count]):
         count += 1
@@ -251,6 +256,17 @@ def _take_control(a: Activation) -> tuple[tuple[Envelope, ...], Activation] | No
     return None
 
 
+def _take_overtaking(a: Activation) -> tuple[tuple[Envelope, ...], Activation] | None:
+    """Pause, resume, delete and wish wait for the events of clients that came before them, and for nothing
+    else: a machine that sends itself events for ever could never be stopped."""
+    for n, envelope in enumerate(a.mailbox):
+        if envelope.source == "client":
+            if not is_control(envelope):
+                return None
+            return (envelope,), replace(a, mailbox=(*a.mailbox[:n], *a.mailbox[n + 1 :]))
+    return None
+
+
 def _is_plain(envelope: Envelope) -> bool:
     return envelope.source == "client" and isinstance(envelope.payload, External)
 
@@ -259,14 +275,15 @@ def purge(a: Activation) -> Activation:
     """Take envelopes out whose service does not run any more, or whose timer is cancelled."""
     if not a.mailbox:
         return a
-    return replace(a, mailbox=tuple(e for e in a.mailbox if _is_live(e, a)))
+    timers = {timer.key for timer in a.timers}
+    return replace(a, mailbox=tuple(e for e in a.mailbox if _is_live(e, a, timers)))
 
 
-def _is_live(envelope: Envelope, a: Activation) -> bool:
+def _is_live(envelope: Envelope, a: Activation, timers: set[RowKey]) -> bool:
     if envelope.service is not None and envelope.origin is None:
         return envelope.service in a.services
     if envelope.cause is not None and envelope.cause.table == "timer":
-        return any(t.key == envelope.cause.key for t in a.timers)
+        return envelope.cause.key in timers
     return True
 
 

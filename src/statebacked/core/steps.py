@@ -123,7 +123,9 @@ def apply(a: Activation, envelope: Envelope, step: Step, now: Now, draft: Draft)
     after = replace(a, seq=seq, view=view, services=services, owed=owed, timers=timers)
     if step.outgoing or step.done:
         after = draft.kin().follow(after, step, seq)
-    return mailbox.purge(after)
+    if envelope.ends_service or step.starts or step.stops or step.done or draft.timers_removed:
+        return mailbox.purge(after)  # what waits may be of a service that ended, or of a cancelled timer
+    return after
 
 
 def _from_another(a: Activation, envelope: Envelope, draft: Draft) -> Activation:
