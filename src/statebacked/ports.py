@@ -53,9 +53,12 @@ from statebacked.model.values import (
     Now,
     Outcome,
     PendingTimer,
+    TimerPlace,
     Transition,
     WorkerSignal,
 )
+
+TIMERS_BEGIN = TimerPlace(Instant(-(2**62)), 0)  # before every timer
 
 
 class StoreFailed(Exception):
@@ -90,9 +93,23 @@ class Store(Protocol):
     async def find_transition(self, instance: InstanceId, event_id: EnvelopeId) -> Seq | None:
         """Where in the history the envelope of that id stands."""
 
-    async def due_timers(self, until: Instant, limit: int) -> list[DueTimer]:
-        """Timer rows whose `fire_at` is at most `until`, earliest first (ties in the order of setting).
-        Dead letters and rows of paused instances are left out."""
+    async def due_timers(
+        self,
+        until: Instant,
+        limit: int,
+        *,
+        after: TimerPlace = TIMERS_BEGIN,
+        without_orgs: Sequence[OrgId] = (),
+        without_instances: Sequence[InstanceId] = (),
+    ) -> list[DueTimer]:
+        """Timer rows behind `after` whose `fire_at` is at most `until`, earliest first (ties in the order of
+        setting). Dead letters and rows of paused instances are left out, and rows of those orgs and
+        instances."""
+
+    async def next_timers(
+        self, instance: InstanceId, until: Instant, limit: int, *, after: TimerPlace
+    ) -> list[DueTimer]:
+        """The same, of one instance."""
 
     async def undelivered(self, limit: int) -> list[InstanceKey]:
         """Instances that hold messages to themselves (kind `self`), not consumed."""

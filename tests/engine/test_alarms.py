@@ -2,6 +2,7 @@
 
 import asyncio
 
+from statebacked.core.policy import Policy
 from statebacked.engine.alarms import WINDOW_MS
 from statebacked.model.ids import Seq
 from tests.engine.world import World, key_of, run, until, world
@@ -69,3 +70,36 @@ def test_many_timers_due_at_once_all_fire_once() -> None:
             assert await count(again) == 62
 
     run(story)
+
+
+def test_a_crowd_of_due_timers_of_one_instance_does_not_hold_back_another_one() -> None:
+    """Neither do those that cannot be taken yet: the mailbox of the first is half full all the time."""
+
+    async def story() -> None:
+        async with world() as w:
+            for name in ("a", "b"):
+                await w.create(name)
+            for _ in range(700):
+                await w.send("a", "wait", ms=1_000)
+            await w.send("b", "wait", ms=1_001)
+        w.clock.wall += 1_001
+        async with world(w.store, w.clock, Policy(unasked_burst=10)) as again:
+            await until_left(again, "b", 0)
+            assert await left(again, "a") > 600
+            await until_left(again, "a", 690)  # its bucket is empty, half a mailbox waits
+            await again.send("b", "wait", ms=0)
+            await until_left(again, "b", 0)
+
+    run(story)
+
+
+async def left(w: World, name: str) -> int:
+    record = await w.store.load(key_of(name))
+    assert record is not None
+    return len(record.timers)
+
+
+async def until_left(w: World, name: str, timers: int) -> None:
+    async with asyncio.timeout(5):
+        while await left(w, name) != timers:  # noqa: ASYNC110 - turns of the loop, no time passes
+            await asyncio.sleep(0)

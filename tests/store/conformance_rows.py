@@ -15,7 +15,7 @@ from statebacked.model.ids import (
     Seq,
     VersionId,
 )
-from statebacked.model.values import Wish
+from statebacked.model.values import TimerPlace, Wish
 from statebacked.ports import StoreFailed
 from tests.store.builders import (
     MACHINE,
@@ -105,6 +105,28 @@ class TimerLaws:
         assert (due[0].key, due[0].timer) == (key_of(TWO), timer("1.2", due=10))
         assert (due[0].fire_at, due[0].attempts) == (10, 0)
 
+    async def test_due_timers_are_read_on_from_a_place_without_those_that_are_not_wanted(
+        self, store: BothPorts
+    ) -> None:
+        epoch = await store.acquire("me")
+        other = OrgId("org_2")
+        due = {"1.1": 10, "1.2": 10, "1.3": 20}
+        for instance, org in ((ONE, ORG), (TWO, ORG), (InstanceId("ins_3"), other)):
+            timers = tuple(timer(key, due=at) for key, at in due.items())
+            await store.commit(birth(instance, epoch, key=key_of(instance, org), timers=timers))
+        every = await store.due_timers(Instant(30), 100)
+        assert len(every) == 9
+        for n, one in enumerate(every):
+            place = TimerPlace(one.fire_at, one.row)
+            assert await store.due_timers(Instant(30), 100, after=place) == every[n + 1 :]
+            rest = [late for late in every[n + 1 :] if late.instance == TWO]
+            assert await store.next_timers(TWO, Instant(30), 100, after=place) == rest
+            assert await store.next_timers(TWO, Instant(30), 1, after=place) == rest[:1]
+            assert await store.next_timers(TWO, Instant(9), 1, after=place) == []
+        assert await store.due_timers(Instant(30), 100, without_orgs=[other], without_instances=[ONE]) == [
+            one for one in every if one.instance == TWO
+        ]
+
     async def test_a_rejected_timer_fires_later_with_its_attempts(self, store: BothPorts) -> None:
         epoch = await store.acquire("me")
         await store.commit(birth(ONE, epoch, timers=(timer("1.1", due=10), timer("1.2", due=50))))
@@ -161,6 +183,7 @@ class TimerLaws:
             await store.commit(birth(one, epoch, timers=(timer("1.1"),), messages=(message("1.2"),)))
         pause(ONE)
         assert [one.instance for one in await store.due_timers(Instant(9999), 10)] == [TWO]
+        assert await store.next_timers(ONE, Instant(9999), 10, after=TimerPlace(Instant(0), 0)) == []
         assert await store.undelivered(10) == [key_of(TWO)]
         record = await record_of(store, ONE)
         assert (record.status, len(record.timers), len(record.messages)) == ("paused", 1, 1)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from statebacked.core.indexes import ranges
 from statebacked.model.ids import (
@@ -32,7 +33,17 @@ from statebacked.model.ids import (
 )
 from statebacked.model.indexes import IndexKey, Op, Order, Place, Range
 from statebacked.model.machine import Session
-from statebacked.model.values import Cause, Commit, Indexed, Message, Outcome, Rejection, Timer
+from statebacked.model.values import (
+    Cause,
+    Commit,
+    DueTimer,
+    Indexed,
+    Message,
+    Outcome,
+    Rejection,
+    Timer,
+    TimerPlace,
+)
 from statebacked.ports import StoreFailed
 from statebacked.store.letters import LetterLimits
 from statebacked.store.memory import InstanceRow, MemoryStore
@@ -100,7 +111,24 @@ class Operations:
 
     def _draw_due_timers(self) -> list[Call]:
         until, limit = Instant(self._rng.randint(0, 60)), self._rng.randint(1, 8)
-        return [lambda store: store.due_timers(until, limit)]
+        orgs = self._rng.sample(ORGS, self._rng.randint(0, 1))
+        instances = self._rng.sample(INSTANCES, self._rng.randint(0, 2))
+
+        async def due(store: BothPorts) -> list[DueTimer]:  # a store numbers its rows as it likes
+            rows = await store.due_timers(until, limit, without_orgs=orgs, without_instances=instances)
+            return [replace(row, row=0) for row in rows]
+
+        return [due]
+
+    def _draw_next_timers(self) -> list[Call]:
+        until, limit = Instant(self._rng.randint(0, 60)), self._rng.randint(1, 8)
+        instance, after = self._rng.choice(INSTANCES), TimerPlace(Instant(self._rng.randint(0, 30)), 0)
+
+        async def due(store: BothPorts) -> list[DueTimer]:
+            rows = await store.next_timers(instance, until, limit, after=after)
+            return [replace(row, row=0) for row in rows]
+
+        return [due]
 
     def _draw_undelivered(self) -> list[Call]:
         limit = self._rng.randint(1, 5)

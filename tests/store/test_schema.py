@@ -221,5 +221,10 @@ def test_no_statement_reads_a_whole_table(connection: sqlite3.Connection, name: 
     numbered = [int(number) for number in re.findall(r"\?(\d+)", sql)]
     count = max(numbered) if numbered else sql.count("?")
     steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters[:count])]
-    scans = [step for step in steps if step.startswith("SCAN") and "CONSTANT ROW" not in step]
+    # json_each walks a parameter, not a table.
+    scans = [
+        step
+        for step in steps
+        if step.startswith("SCAN") and "CONSTANT ROW" not in step and "json_each" not in step
+    ]
     assert bool(scans) == (name in SCANS), steps

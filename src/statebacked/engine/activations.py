@@ -8,6 +8,7 @@ there is told that nothing happened, and envelopes that had not begun go on in a
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -17,7 +18,7 @@ from statebacked.core.delivery import of_message, of_timer
 from statebacked.core.instance import activate, conceive
 from statebacked.core.phases import Activation, Command, Stepping
 from statebacked.core.rejections import reject
-from statebacked.engine.alarms import Alarms
+from statebacked.engine.alarms import Alarms, Busy
 from statebacked.engine.codes import Codes
 from statebacked.engine.driver import Ending
 from statebacked.engine.loaded import Loaded, Parts, saved_state
@@ -54,10 +55,6 @@ SETBACK_MS = 250  # pause before an instance goes on by itself whose commit fail
 NOTHING_HAPPENED = "nothing happened; try again"
 
 Loading = asyncio.Task[Loaded | None]
-
-
-class MailboxBusy(Exception):
-    """The row can wait in the store."""
 
 
 class Activations:
@@ -175,10 +172,11 @@ class Activations:
         assert loaded.key not in self._loaded, "an instance is loaded once"
         self._loaded[loaded.key] = loaded
         if len(self._loaded) > ACTIVATIONS_MAX:
-            oldest = list(self._loaded.values())[:100]
-            for candidate in oldest:
+            for candidate in list(islice(self._loaded.values(), 100)):
                 if candidate.is_idle() and candidate is not loaded:
                     self._drop(candidate)
+                else:  # it is in use, or its bucket would be full again: the next ones are looked at sooner
+                    self._loaded.move_to_end(candidate.key)
         return loaded
 
     def _drop(self, loaded: Loaded) -> None:
@@ -188,12 +186,12 @@ class Activations:
     # --- what comes due ----------------------------------------------------------------------------
 
     async def _deliver_timer(self, due: DueTimer) -> None:
-        """Raises MailboxBusy while half a mailbox waits: the row stays in the store."""
+        """Raises Busy while half a mailbox waits: the row stays in the store."""
         loaded = await self.find(due.key)
         if loaded is None or loaded.driver.activation.instance != due.instance:
             return
         if len(loaded.driver.activation.mailbox) >= MAILBOX_ENVELOPES_MAX // 2:
-            raise MailboxBusy
+            raise Busy
         loaded.deliver(of_timer(due))
 
     def _deliver_message(self, due: DueMessage) -> Coroutine[Any, Any, None] | None:

@@ -1,48 +1,59 @@
 """Durable timers, delivered when they are due: sleeps until the next one, never polls on a short interval.
 
-Theory of operation: the store holds every timer row. A heap holds the rows that fire within the window, read
-from the store once a window and added to as steps set new ones. A delivery that gets lost (the activation
-ended, the mailbox was full) is found again by the next scan; one that comes twice is dropped by the core.
-The window is short so that a wall clock that was set is noticed.
+Theory of operation: the store holds every timer row. A rack (bells.py) holds the rows that fire within the
+window, read from the store once a window and added to as steps set new ones, and says whose turn it is. A
+delivery that gets lost (the activation ended) is found again by the next scan; one that comes twice is
+dropped by the core. The window is short so that a wall clock that was set is noticed.
 """
 
 import asyncio
-import heapq
 from collections.abc import Awaitable, Callable
 
 import structlog
 
-from statebacked.model.ids import InstanceId, Instant, RowKey
-from statebacked.model.values import DueTimer
-from statebacked.ports import Clock, Store, StoreFailed
+from statebacked.engine.bells import INSTANCE_HELD_MAX, Bells, Held, Rack
+from statebacked.model.ids import Instant
+from statebacked.model.values import DueTimer, TimerPlace
+from statebacked.ports import TIMERS_BEGIN, Clock, Store, StoreFailed
 
 logger = structlog.get_logger(__name__)
 
 WINDOW_MS = 60_000
-SCAN_ROWS_MAX = 10_000
+SCAN_ROWS_MAX = 1_000
 RETRY_MS = 1_000
+SETBACK_MS = 250
 TOGETHER_MAX = 64  # deliveries under way at once, so that a backlog does not load every instance at once
 
 
+class Busy(Exception):
+    """The instance has enough to do: once more a little later."""
+
+
 class Alarms:
-    """Calls `deliver` for every timer row once it is due. `deliver` may raise StoreFailed: tried again."""
+    """Calls `deliver` for every timer row once it is due. `deliver` may raise Busy, and StoreFailed: tried
+    again."""
 
     def __init__(self, store: Store, clock: Clock, deliver: Callable[[DueTimer], Awaitable[None]]) -> None:
         self._store = store
         self._clock = clock
         self._deliver = deliver
-        self._heap: list[tuple[Instant, int, DueTimer]] = []
-        self._held: set[tuple[InstanceId, RowKey, int]] = set()
-        self._order = 0
+        self._rack = Rack()
+        self._missed: list[DueTimer] | None = None  # armed while the store is being read
         self._horizon = Instant(0)
+        self._scanned_at = 0
         self._must_scan = True
         self._changed = asyncio.Event()
+        self._reads: set[asyncio.Task[None]] = set()
 
     def arm(self, timers: tuple[DueTimer, ...]) -> None:
         """Rows that are durable now. Those beyond the window are left to a later scan."""
         for due in timers:
-            if due.fire_at <= self._horizon:
-                self._push(due)
+            if due.fire_at > self._horizon:
+                continue
+            if self._missed is not None:
+                self._missed.append(due)
+            else:
+                self._rack.hang(due)
         self._changed.set()
 
     def scan_soon(self) -> None:
@@ -52,58 +63,101 @@ class Alarms:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            self._changed.clear()
-            now = self._clock.now().wall
-            is_stale = self._must_scan or now >= self._horizon or self._horizon > now + 2 * WINDOW_MS
-            if is_stale and not await self._scan(now):
-                await self._sleep(RETRY_MS)
-                continue
-            await self._deliver_due()
-            await self._sleep(self._pause_ms())
-
-    def _push(self, due: DueTimer) -> None:
-        held = (due.instance, due.timer.key, due.attempts)
-        if held not in self._held:
-            self._held.add(held)
-            self._order += 1
-            heapq.heappush(self._heap, (due.fire_at, self._order, due))
-
-    async def _scan(self, now: Instant) -> bool:
-        self._must_scan = False
-        until = Instant(now + WINDOW_MS)
-        self._horizon = until  # from here on, new rows in the window are pushed by arm()
         try:
-            rows = await self._store.due_timers(until, SCAN_ROWS_MAX)
+            while True:
+                self._changed.clear()
+                if self._is_stale() and not await self._scan():
+                    await self._sleep(RETRY_MS)
+                elif not await self._deliver_some():
+                    await self._sleep(self._pause_ms())
+        finally:
+            for read in self._reads:
+                read.cancel()
+
+    # --- the store
+
+    def _is_stale(self) -> bool:
+        now = self._clock.now()
+        if self._must_scan or now.wall >= self._horizon or self._horizon > now.wall + 2 * WINDOW_MS:
+            return True
+        return now.mono - self._scanned_at >= RETRY_MS and self._rack.lacks_some(now.wall)
+
+    async def _scan(self) -> bool:
+        """Hold anew what fires within the window, as far as there is room for it."""
+        now = self._clock.now()
+        self._must_scan = False
+        self._scanned_at = now.mono
+        self._horizon = Instant(now.wall + WINDOW_MS)
+        self._rack, self._missed = Rack(), []
+        try:
+            await self._read_window()
         except StoreFailed as failure:
             logger.error("timers cannot be read", error=str(failure))
             self._must_scan = True
             return False
-        if len(rows) == SCAN_ROWS_MAX:
-            self._horizon = rows[-1].fire_at
-        for row in rows:
-            self._push(row)
+        finally:
+            missed, self._missed = self._missed, None
+            for due in missed:
+                self._rack.hang(due)
         return True
 
-    async def _deliver_due(self) -> None:
-        while self._heap and self._heap[0][0] <= self._clock.now().wall:
-            together: list[DueTimer] = []
-            while self._heap and len(together) < TOGETHER_MAX and self._heap[0][0] <= self._clock.now().wall:
-                due = heapq.heappop(self._heap)[2]
-                self._held.discard((due.instance, due.timer.key, due.attempts))
-                together.append(due)
-            results = await asyncio.gather(*(self._deliver(due) for due in together), return_exceptions=True)
-            for failure in results:
-                if isinstance(failure, BaseException):
-                    logger.error("a timer cannot be delivered yet", error=repr(failure))
-                    self._must_scan = True
+    async def _read_window(self) -> None:
+        after = TIMERS_BEGIN
+        while True:
+            orgs, instances = self._rack.left_to_the_store()
+            rows = await self._store.due_timers(
+                self._horizon, SCAN_ROWS_MAX, after=after, without_orgs=orgs, without_instances=instances
+            )
+            for row in rows:
+                self._rack.hang(row)
+            if len(rows) < SCAN_ROWS_MAX:
+                return
+            after = TimerPlace(rows[-1].fire_at, rows[-1].row)
+
+    def _refill(self, bells: Bells, after: TimerPlace) -> None:
+        read = asyncio.get_running_loop().create_task(self._read_more(bells, after))
+        self._reads.add(read)
+        read.add_done_callback(self._reads.discard)
+
+    async def _read_more(self, bells: Bells, after: TimerPlace) -> None:
+        rack = self._rack
+        try:
+            rows = await self._store.next_timers(
+                bells.instance, self._horizon, INSTANCE_HELD_MAX, after=after
+            )
+        except StoreFailed as failure:
+            logger.error("timers cannot be read", error=str(failure))
+            self.scan_soon()
+        else:
+            rack.refill(bells, rows, is_all=len(rows) < INSTANCE_HELD_MAX)
+            self._changed.set()
+
+    # --- deliveries
+
+    async def _deliver_some(self) -> bool:
+        """Whether any was due."""
+        taken = self._rack.take(self._clock.now().wall, TOGETHER_MAX)
+        if not taken:
+            return False
+        results = await asyncio.gather(*(self._deliver(held.due) for held in taken), return_exceptions=True)
+        for held, failure in zip(taken, results, strict=True):
+            self._heed(held, failure)
+        for bells, after in self._rack.emptied(taken):
+            self._refill(bells, after)
+        return True
+
+    def _heed(self, held: Held, failure: BaseException | None) -> None:
+        if isinstance(failure, Busy):
+            self._rack.put_back(held, Instant(self._clock.now().wall + SETBACK_MS))
+        elif failure is not None:
+            logger.error("a timer cannot be delivered yet", error=repr(failure))
+            self._rack.put_back(held, Instant(self._clock.now().wall + RETRY_MS))
 
     def _pause_ms(self) -> float:
         if self._must_scan:
             return RETRY_MS
-        now = self._clock.now().wall
-        next_at = self._heap[0][0] if self._heap else self._horizon
-        return max(0, min(next_at, self._horizon) - now)
+        now, next_at = self._clock.now().wall, self._rack.next_at()
+        return max(0, min(self._horizon if next_at is None else next_at, self._horizon) - now)
 
     async def _sleep(self, pause_ms: float) -> None:
         try:

@@ -441,14 +441,23 @@ class InstanceRecord(Struct, frozen=True, kw_only=True, gc=False):
     undelivered: int = 0
 
 
+class TimerPlace(NamedTuple):
+    """Where a timer stands in the order of the store: behind all that fire earlier or were set before it."""
+
+    fire_at: Instant
+    row: int
+
+
 class DueTimer(Struct, frozen=True, kw_only=True, gc=False):
-    """A timer row that is due, with the address to deliver it to."""
+    """A timer row that is due, with the address to deliver it to. `row` rises in the order of setting; 0 when
+    it is not known."""
 
     instance: InstanceId
     key: InstanceKey
     timer: Timer
     fire_at: Instant  # `due`, or later after a refused delivery
     attempts: int
+    row: int = 0
 
 
 class DueMessage(Struct, frozen=True, kw_only=True, gc=False):

@@ -9,7 +9,7 @@ record are the rows of its instance that are not dead letters, in the order of s
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal, TypeVar
@@ -51,9 +51,10 @@ from statebacked.model.values import (
     Rejection,
     StateView,
     Timer,
+    TimerPlace,
     Transition,
 )
-from statebacked.ports import StoreFailed
+from statebacked.ports import TIMERS_BEGIN, StoreFailed
 from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.memory_catalogue import MemoryCatalogue
 from statebacked.store.memory_indexes import MemoryIndexes
@@ -113,6 +114,7 @@ class MessageRow:
     head: Json | None = None
 
 
+Wanted = Callable[[DueTimer], bool]
 Rows = TypeVar("Rows", TimerRow, MessageRow)
 
 
@@ -349,7 +351,9 @@ class MemoryInstances:
         seqs = [one.seq for one in row.transitions if one.event_id == event_id] if row is not None else []
         return seqs[-1] if seqs else None
 
-    def due_timers(self, until: Instant, limit: int) -> list[DueTimer]:
+    def due_timers(
+        self, until: Instant, limit: int, after: TimerPlace = TIMERS_BEGIN, is_wanted: Wanted = lambda _: True
+    ) -> list[DueTimer]:
         due = [
             DueTimer(
                 instance=row.instance,
@@ -357,12 +361,13 @@ class MemoryInstances:
                 timer=row.timer,
                 fire_at=row.fire_at,
                 attempts=row.attempts,
+                row=row.row,
             )
             for row in self.timers.values()
             if row.dead_at is None and row.fire_at <= until and self._is_running(row.instance)
         ]
         due.sort(key=lambda one: one.fire_at)  # stable: ties stay in the order of setting
-        return due[:limit]
+        return [one for one in due if (one.fire_at, one.row) > after and is_wanted(one)][:limit]
 
     def undelivered(self, limit: int) -> list[InstanceKey]:
         holders = {
@@ -450,8 +455,24 @@ class MemoryStore(MemoryCatalogue):
     async def find_transition(self, instance: InstanceId, event_id: EnvelopeId) -> Seq | None:
         return self.instances.find_transition(instance, event_id)
 
-    async def due_timers(self, until: Instant, limit: int) -> list[DueTimer]:
-        return self.instances.due_timers(until, limit)
+    async def due_timers(
+        self,
+        until: Instant,
+        limit: int,
+        *,
+        after: TimerPlace = TIMERS_BEGIN,
+        without_orgs: Sequence[OrgId] = (),
+        without_instances: Sequence[InstanceId] = (),
+    ) -> list[DueTimer]:
+        def is_wanted(due: DueTimer) -> bool:
+            return due.key.org not in without_orgs and due.instance not in without_instances
+
+        return self.instances.due_timers(until, limit, after, is_wanted)
+
+    async def next_timers(
+        self, instance: InstanceId, until: Instant, limit: int, *, after: TimerPlace
+    ) -> list[DueTimer]:
+        return self.instances.due_timers(until, limit, after, lambda due: due.instance == instance)
 
     async def undelivered(self, limit: int) -> list[InstanceKey]:
         return self.instances.undelivered(limit)

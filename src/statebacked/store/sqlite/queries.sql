@@ -239,13 +239,26 @@ ORDER BY kind, place;
 SELECT seq FROM transitions WHERE instance = ? AND event_id = ? ORDER BY seq DESC LIMIT 1;
 
 -- name: due_timers
+-- The JSON arrays are orgs and instances to leave out.
 SELECT t.instance, i.org, i.machine, i.name, t.key, t.send_id, t.due, t.event, t.fire_at, t.attempts,
-    t.to_kind, t.to_machine, t.to_name
+    t.set_order, t.to_kind, t.to_machine, t.to_name
 FROM timers AS t
 JOIN instances AS i ON i.id = t.instance
-WHERE t.dead_at IS NULL AND t.fire_at <= ? AND i.status = 'running'
+WHERE t.dead_at IS NULL AND t.fire_at <= ?1 AND (t.fire_at, t.set_order) > (?2, ?3)
+    AND t.instance NOT IN (SELECT value FROM json_each(?5))
+    AND i.status = 'running' AND i.org NOT IN (SELECT value FROM json_each(?4))
 ORDER BY t.fire_at, t.set_order
-LIMIT ?;
+LIMIT ?6;
+
+-- name: next_timers
+SELECT t.instance, i.org, i.machine, i.name, t.key, t.send_id, t.due, t.event, t.fire_at, t.attempts,
+    t.set_order, t.to_kind, t.to_machine, t.to_name
+FROM timers AS t
+JOIN instances AS i ON i.id = t.instance
+WHERE t.instance = ?1 AND t.dead_at IS NULL AND t.fire_at <= ?2 AND (t.fire_at, t.set_order) > (?3, ?4)
+    AND i.status = 'running'
+ORDER BY t.fire_at, t.set_order
+LIMIT ?5;
 
 -- name: undelivered
 SELECT i.org, i.machine, i.name

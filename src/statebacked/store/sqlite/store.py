@@ -47,9 +47,10 @@ from statebacked.model.values import (
     PendingTimer,
     StateView,
     Timer,
+    TimerPlace,
     Transition,
 )
-from statebacked.ports import StoreFailed
+from statebacked.ports import TIMERS_BEGIN, StoreFailed
 from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.public_context import public_context
 from statebacked.store.sqlite import database
@@ -133,8 +134,26 @@ class SqliteStore(SqliteOutbox, SqliteIndexes):
         row = await self._readers.one(self._sql["find_transition"], (instance, event_id))
         return None if row is None else Seq(row[0])
 
-    async def due_timers(self, until: Instant, limit: int) -> list[DueTimer]:
-        rows = await self._readers.all(self._sql["due_timers"], (until, limit))
+    async def due_timers(
+        self,
+        until: Instant,
+        limit: int,
+        *,
+        after: TimerPlace = TIMERS_BEGIN,
+        without_orgs: Sequence[OrgId] = (),
+        without_instances: Sequence[InstanceId] = (),
+    ) -> list[DueTimer]:
+        without = (
+            msgspec.json.encode(without_orgs).decode(),
+            msgspec.json.encode(without_instances).decode(),
+        )
+        rows = await self._readers.all(self._sql["due_timers"], (until, *after, *without, limit))
+        return [_due_timer(row) for row in rows]
+
+    async def next_timers(
+        self, instance: InstanceId, until: Instant, limit: int, *, after: TimerPlace
+    ) -> list[DueTimer]:
+        rows = await self._readers.all(self._sql["next_timers"], (instance, until, *after, limit))
         return [_due_timer(row) for row in rows]
 
     async def undelivered(self, limit: int) -> list[InstanceKey]:
@@ -199,13 +218,14 @@ def _parent(row: Row) -> Parent:
 
 
 def _due_timer(row: Row) -> DueTimer:
-    instance, org, machine, name, key, send_id, due, event, fire_at, attempts, *target = row
+    instance, org, machine, name, key, send_id, due, event, fire_at, attempts, set_order, *target = row
     return DueTimer(
         instance=instance,
         key=InstanceKey(org, machine, InstanceName(name)),
         timer=Timer(key=key, send_id=send_id, due=due, event=event, to=target_of(*target)),
         fire_at=fire_at,
         attempts=attempts,
+        row=set_order,
     )
 
 
