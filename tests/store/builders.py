@@ -36,10 +36,10 @@ from statebacked.model.values import (
     Timer,
     Transition,
 )
-from statebacked.ports import Catalogue, Indexes, Store
+from statebacked.ports import Catalogue, DeadLetters, Indexes, Store
 
 
-class BothPorts(Store, Indexes, Catalogue, Protocol):
+class BothPorts(Store, Indexes, DeadLetters, Catalogue, Protocol):
     """What a store adapter implements."""
 
 

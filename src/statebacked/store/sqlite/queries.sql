@@ -328,11 +328,21 @@ ORDER BY t.set_order
 LIMIT ?5;
 
 -- name: redrive_message
-UPDATE messages SET attempts = 0, fire_at = ?2, dead_at = NULL, reason = NULL
+-- As if it were sent now, behind what waits.
+UPDATE messages SET attempts = 0, fire_at = ?2, dead_at = NULL, reason = NULL,
+    row = (SELECT max(row) + 1 FROM messages),
+    pair_order = (
+        SELECT max(pair_order) + 1
+        FROM messages AS e
+        WHERE e.instance = messages.instance
+            AND e.to_machine IS messages.to_machine AND e.to_name IS messages.to_name
+    )
 WHERE row = ?1 AND dead_at IS NOT NULL AND NOT is_truncated;
 
 -- name: redrive_timer
-UPDATE timers SET attempts = 0, fire_at = ?2, dead_at = NULL, reason = NULL
+-- As if it were set now: an activation that has it loaded has it last.
+UPDATE timers SET attempts = 0, fire_at = ?2, dead_at = NULL, reason = NULL,
+    set_order = (SELECT max(set_order) + 1 FROM timers)
 WHERE set_order = ?1 AND dead_at IS NOT NULL AND NOT is_truncated;
 
 -- name: discard_message
