@@ -282,7 +282,7 @@ class MemoryInstances:
             instance=owner,
             sender=sender.key,
             to=to,
-            message=message,
+            message=message if message.owner is None else replace(message, owner=None),
             fire_at=Instant(0),
         )
 
