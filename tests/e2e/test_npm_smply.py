@@ -67,6 +67,28 @@ def test_npms_smply_deploys_creates_and_sends(npm_smply: Npm, tmp_path: Path, ma
     assert [row["name"] for row in json.loads(npm_smply("instances", "list", *machine))] == ["s1"]
 
 
+def test_npms_smply_migrates(server: RealServer, npm_smply: Npm) -> None:
+    machine, instance = ("--machine", "membership"), ("--instance", "ann")
+    act = ("--auth-context", '{"sid": "ann"}')
+    example = ROOT / "examples" / "migrations"
+    npm_smply("machines", "create", *machine)
+    ids = []
+    for number in (1, 2):
+        file = str(example / f"membership-{number}.ts")  # with our command: theirs wants node_modules there
+        made = server.smply("machine-versions", "create", *machine, "-r", str(number), "-c", "--node", file)
+        ids.append(json.loads(made)["machineVersionId"])
+        if number == 1:
+            context = ("--context", '{"email": "ann@example.com"}')
+            npm_smply("instances", "create", *machine, *instance, *act, *context)
+    between = ("--from", ids[0], "--to", ids[1])
+    made = npm_smply("migrations", "create", *machine, *between, "--node", str(example / "to-2.ts"))
+    assert '"mig_' in made
+    npm_smply("instances", "set-desired-version", *machine, *instance, "--version", ids[1])
+    npm_smply("instances", "send-event", *machine, *instance, *act, "--event", "join")
+    seen = json.loads(npm_smply("instances", "get", *machine, *instance))
+    assert (seen["state"], seen["context"]["contacts"]) == ({"member": "monthly"}, ["ann@example.com"])
+
+
 def test_npms_smply_adds_versions_and_keys(npm_smply: Npm, tmp_path: Path) -> None:
     machine = ("--machine", "versions")
     npm_smply("machines", "create", *machine)

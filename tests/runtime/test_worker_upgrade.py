@@ -263,6 +263,22 @@ def test_a_delay_above_the_leaf_stays_or_moves_with_it(upgrade: Upgrade) -> None
     assert step.timers == []
 
 
+def test_a_leaf_that_becomes_a_state_with_states_brings_its_delays_to_those(upgrade: Upgrade) -> None:
+    machine = """{ id: "m", initial: "a", context: {}, after: { 7: ".b" }, states: {
+      a: { after: { 10: "b", 20: "b", 30: "b" } }, b: {} } }"""
+    wanted = """{ id: "m", initial: "k", context: {}, states: {
+      k: { initial: "l", after: { 55: "b", 20: "b" }, states: { l: { after: { 66: "#m.b", 77: "#m.b" } } } },
+      b: {} } }"""
+    instance = created(upgrade.worker(5), machine)
+    state = upgrade.migrate("export const upgradeState = () => ['k'];", upgrade.leave(instance))
+    header, step = upgrade.arrive(loaded(upgrade.worker(5), wanted), state)
+    assert dict(header["kept"]) == {
+        "row 1": after(5, 55, "m.k"), "row 2": after(5, 20, "m.k"), "row 3": after(5, 66, "m.k.l")
+    }  # fmt: skip
+    assert header["gone"] == ["row 0"], "the machine's own delay goes nowhere"
+    assert [timer[1] for timer in step.timers] == [after(5, 77, "m.k.l")]
+
+
 def test_index_values_are_those_of_the_new_version(upgrade: Upgrade) -> None:
     instance = created(
         upgrade.worker(5), '{ id: "m", initial: "a", context: { who: "ann" }, states: { a: {} } }'

@@ -164,26 +164,41 @@ export interface Placed {
   readonly fresh: Delayed[];
 }
 
-/** The delays of the active states, each with the row of the same state that says the same, else with the next one. */
-export function placeTimers(active: Iterable<TreeNode>, waiting: readonly Waiting[]): Placed {
+/**
+ * The delays of the active states, each with the row of the same state that says the same, else with the next one. A leaf
+ * that was moved to a state with states of its own brings its rows to those, as far as it does not need them itself.
+ */
+export function placeTimers(active: Iterable<TreeNode>, { states, timers }: Outline): Placed {
   const placed: Placed = { kept: [], gone: [], fresh: [] };
-  const left = new Set(waiting);
-  for (const node of active) {
-    const rows = [...left].filter(({ state }) => isSame(state, node.path));
-    let delays = [...new Map(node.after.map((delayed) => [delayed.eventType, delayed])).values()];
-    const keep = (delayed: Delayed, row: Waiting | undefined): boolean => {
-      if (row === undefined) return false;
+  const left = new Set(timers);
+  const open = new Map([...active].map((node) => [node, delaysOf(node)]));
+  const match = (node: TreeNode, fits: (row: Waiting, one: Delayed) => boolean): void => {
+    const unmet = open.get(node)!.filter((one) => {
+      const row = [...left].find((row) => fits(row, one));
+      if (row === undefined) return true;
       left.delete(row);
-      rows.splice(rows.indexOf(row), 1);
-      placed.kept.push([row.key, delayed.eventType]);
-      return true;
-    };
-    delays = delays.filter((one) => !keep(one, rows.find(({ delay }) => delay === wordOf(one.delay))));
-    placed.fresh.push(...delays.filter((one) => !keep(one, rows[0])));
+      placed.kept.push([row.key, one.eventType]);
+      return false;
+    });
+    open.set(node, unmet);
+  };
+  const isOwn = (node: TreeNode, { state }: Waiting): boolean => isSame(state, node.path);
+  const isFromAbove = (node: TreeNode, { state }: Waiting): boolean =>
+    startsWith(node.path, state) && states.some((path) => isSame(path, state));
+  for (const isFor of [isOwn, isFromAbove]) {
+    for (const node of open.keys()) {
+      match(node, (row, { delay }) => isFor(node, row) && row.delay === wordOf(delay));
+      match(node, (row) => isFor(node, row));
+    }
   }
+  placed.fresh.push(...[...open.values()].flat());
   placed.gone.push(...[...left].map(({ key }) => key));
   return placed;
 }
+
+const delaysOf = (node: TreeNode): Delayed[] => [
+  ...new Map(node.after.map((delayed) => [delayed.eventType, delayed])).values(),
+];
 
 interface Tree {
   [key: string]: Tree;

@@ -61,7 +61,7 @@ export function arrive4(machine: Machine, outline: Outline, context: unknown): A
     if (record !== undefined) record.current = valueFrom(node, last);
   }
   const state = machine.resolveState(restorable({ value, historyValue, activities: {}, tags: [] }, context));
-  const { kept, gone, fresh } = placeTimers(active, outline.timers);
+  const { kept, gone, fresh } = placeTimers(active, outline);
   return {
     value,
     tags: tagsOf(state),

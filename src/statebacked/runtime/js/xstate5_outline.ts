@@ -61,7 +61,7 @@ export function arrive5(machine: Machine5, outline: Outline, context: unknown): 
     }
   }
   const snapshot = machine.resolveState({ value: valueFrom(root, leaves), context });
-  const { kept, gone, fresh } = placeTimers(active, outline.timers);
+  const { kept, gone, fresh } = placeTimers(active, outline);
   const isDone = snapshot.status === "done";
   const { output: _, ...persisted } = persist(snapshot, restored(outline));
   const { systemIds } = outline;
