@@ -5,13 +5,15 @@ from typing import Annotated
 import typer
 
 from statebacked.cli.api import path_of
-from statebacked.cli.options import connect, paged
-from statebacked.cli.output import note, page_through, rows_of
+from statebacked.cli.listing import show_list
+from statebacked.cli.options import connect
+from statebacked.cli.output import note
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Timers and messages whose delivery was given up.")
 
+COLUMNS = ("id", "kind", "machine", "instance", "to", "event", "attempts", "reason", "deadAt", "truncated")
 Letter = Annotated[str, typer.Option("--id", "-i", help="Id of the dead letter.", show_default=False)]
 
 
@@ -28,12 +30,7 @@ def list_letters(
 ) -> None:
     """List dead letters by who set or sent them: what they hold, and why they were given up."""
     wanted = {name: value for name, value in (("machine", machine), ("instance", instance)) if value}
-    with connect(context) as api:
-        page_through(
-            lambda cursor: api.get(path_of("dead-letters"), {**wanted, **(paged(cursor) or {})}),
-            lambda page: rows_of(page, "deadLetters"),
-            ["id", "kind", "machine", "instance", "to", "event", "attempts", "reason", "deadAt", "truncated"],
-        )
+    show_list(context, path_of("dead-letters"), "deadLetters", COLUMNS, params=wanted)
 
 
 @app.command("redrive")

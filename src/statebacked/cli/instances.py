@@ -8,6 +8,7 @@ import typer
 
 from statebacked.cli.api import JsonObject, path_of
 from statebacked.cli.errors import CliError
+from statebacked.cli.listing import show_list
 from statebacked.cli.options import (
     AuthContext,
     Instance,
@@ -15,10 +16,9 @@ from statebacked.cli.options import (
     Token,
     connect,
     connect_as,
-    paged,
     parse_json,
 )
-from statebacked.cli.output import page_through, progress, rows_of, write_json
+from statebacked.cli.output import progress, write_json
 
 __all__ = ["app"]
 
@@ -114,12 +114,8 @@ def get(context: typer.Context, machine: Machine, instance: Instance) -> None:
 @app.command("list")
 def list_instances(context: typer.Context, machine: Machine) -> None:
     """List the instances of a machine."""
-    with connect(context) as api:
-        page_through(
-            lambda cursor: api.get(path_of("machines", machine, "i"), paged(cursor)),
-            lambda page: [_row(instance) for instance in rows_of(page, "instances")],
-            ["name", "status", "machineVersion", "createdAt"],
-        )
+    columns = ["name", "status", "machineVersion", "createdAt"]
+    show_list(context, path_of("machines", machine, "i"), "instances", columns, shown=_row)
 
 
 @app.command("query")
@@ -145,24 +141,15 @@ def query(
     if (op is None) != (value is None):
         raise CliError("give both of --op and --value, or neither")
     asked = {"dir": sort.value} | ({} if op is None or value is None else {"op": op.value, "value": value})
-    with connect(context) as api:
-        path = path_of("machines", machine, "indexes", index, "query")
-        page_through(
-            lambda cursor: api.get(path, asked | paged(cursor)),
-            lambda page: [_found(row) for row in rows_of(page, "instances")],
-            ["name", "indexValue"],
-        )
+    path = path_of("machines", machine, "indexes", index, "query")
+    show_list(context, path, "instances", ["name", "indexValue"], params=asked, shown=_found)
 
 
 @app.command("list-transitions")
 def list_transitions(context: typer.Context, machine: Machine, instance: Instance) -> None:
     """List what has happened to an instance, oldest first."""
-    with connect(context) as api:
-        page_through(
-            lambda cursor: api.get(path_of("machines", machine, "i", instance, "events"), paged(cursor)),
-            lambda page: rows_of(page, "transitions"),
-            ["createdAt", "event", "state"],
-        )
+    path = path_of("machines", machine, "i", instance, "events")
+    show_list(context, path, "transitions", ["createdAt", "event", "state"])
 
 
 def parse_event(text: str) -> object:

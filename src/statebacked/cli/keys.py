@@ -6,8 +6,9 @@ import typer
 
 from statebacked.cli.api import JsonObject, path_of
 from statebacked.cli.errors import CliError
-from statebacked.cli.options import connect, paged
-from statebacked.cli.output import note, page_through, rows_of, write_json
+from statebacked.cli.listing import show_list
+from statebacked.cli.options import connect
+from statebacked.cli.output import note, write_json
 
 __all__ = ["app"]
 
@@ -59,12 +60,7 @@ def create(
 @app.command("list")
 def list_keys(context: typer.Context) -> None:
     """List the keys of the org, without their secrets."""
-    with connect(context) as api:
-        page_through(
-            lambda cursor: api.get(path_of("keys"), paged(cursor)),
-            lambda page: rows_of(page, "keys"),
-            ["id", "name", "scopes", "createdAt"],
-        )
+    show_list(context, path_of("keys"), "keys", ["id", "name", "scopes", "createdAt"])
 
 
 @app.command("delete")

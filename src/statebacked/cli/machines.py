@@ -7,8 +7,9 @@ import typer
 
 from statebacked.cli.api import Api, JsonObject, path_of
 from statebacked.cli.errors import ApiError, CliError
-from statebacked.cli.options import JsFile, Machine, NodeFile, SkipValidation, connect, globals_of, paged
-from statebacked.cli.output import page_through, rows_of, write_json
+from statebacked.cli.listing import show_list
+from statebacked.cli.options import JsFile, Machine, NodeFile, SkipValidation, connect, globals_of
+from statebacked.cli.output import write_json
 from statebacked.cli.versions import IndexSelectors, bundle_from, parse_selectors, upload_version
 
 __all__ = ["app"]
@@ -90,12 +91,8 @@ def get(context: typer.Context, machine: Machine) -> None:
 @app.command("list")
 def list_machines(context: typer.Context) -> None:
     """List the machines of the org."""
-    with connect(context) as api:
-        page_through(
-            lambda cursor: api.get(path_of("machines"), paged(cursor)),
-            lambda page: [_row(machine) for machine in rows_of(page, "machines")],
-            ["name", "currentVersion", "createdAt"],
-        )
+    columns = ["name", "currentVersion", "createdAt"]
+    show_list(context, path_of("machines"), "machines", columns, shown=_row)
 
 
 def _row(machine: JsonObject) -> JsonObject:

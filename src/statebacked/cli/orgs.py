@@ -7,8 +7,9 @@ import typer
 from statebacked.cli.api import path_of
 from statebacked.cli.credentials import read_default_org, write_default_org
 from statebacked.cli.errors import CliError
-from statebacked.cli.options import connect, globals_of, paged
-from statebacked.cli.output import note, page_through, rows_of, write_json
+from statebacked.cli.listing import show_list
+from statebacked.cli.options import connect, globals_of
+from statebacked.cli.output import note, write_json
 
 __all__ = ["app"]
 
@@ -22,12 +23,7 @@ OrgOption = Annotated[str | None, typer.Option("--org", "-o", help="Organization
 @app.command("list")
 def list_orgs(context: typer.Context) -> None:
     """List the orgs that you belong to."""
-    with connect(context) as api:
-        page_through(
-            lambda cursor: api.get(path_of("orgs"), paged(cursor)),
-            lambda page: rows_of(page, "orgs"),
-            ["id", "name", "role", "createdAt"],
-        )
+    show_list(context, path_of("orgs"), "orgs", ["id", "name", "role", "createdAt"])
 
 
 @app.command("create")

@@ -8,6 +8,7 @@ import typer
 from statebacked.cli.api import Api, JsonObject, path_of
 from statebacked.cli.build import MACHINE, Bundle, Kind, build, read_js
 from statebacked.cli.errors import CliError
+from statebacked.cli.listing import show_list
 from statebacked.cli.options import (
     JsFile,
     Machine,
@@ -15,10 +16,9 @@ from statebacked.cli.options import (
     SkipValidation,
     connect,
     globals_of,
-    paged,
     parse_json,
 )
-from statebacked.cli.output import note, page_through, progress, rows_of, write_json
+from statebacked.cli.output import note, progress, write_json
 from statebacked.cli.surroundings import Surroundings
 
 __all__ = [
@@ -79,12 +79,7 @@ def create(
 @app.command("list")
 def list_versions(context: typer.Context, machine: Machine) -> None:
     """List the versions of a machine."""
-    with connect(context) as api:
-        page_through(
-            lambda cursor: api.get(path_of("machines", machine, "v"), paged(cursor)),
-            lambda page: rows_of(page, "versions"),
-            ["id", "clientInfo", "createdAt"],
-        )
+    show_list(context, path_of("machines", machine, "v"), "versions", ["id", "clientInfo", "createdAt"])
 
 
 def bundle_from(
