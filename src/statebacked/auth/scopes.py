@@ -57,7 +57,6 @@ ROLE_SCOPES: Final[dict[Role, frozenset[str]]] = {
 
 KeyUse = Literal["production", "ci"]
 
-ADMIN_SCOPES: Final = ROLE_SCOPES["admin"]
 PRODUCTION_SCOPES: Final = frozenset({"events.write", "state.read", "instances.write", "indexes.read"})
 ANONYMOUS_SCOPES: Final = PRODUCTION_SCOPES
 KEY_USES: Final[dict[KeyUse, frozenset[str]]] = {

@@ -9,8 +9,6 @@ StateBackedError            code, status, message
 │   ├── InvalidMachine      400 invalid-machine
 │   ├── NoCurrentVersion    400 no-current-version
 │   ├── NoMigrationPath     400 no-migration-path
-│   ├── ReservedEvent       400 reserved-event
-│   ├── ReservedName        400 reserved-name
 │   └── SpecifyOrg          400 specify-org
 ├── Forbidden               403
 │   ├── MissingUser         403 missing-user
@@ -81,14 +79,6 @@ class NoCurrentVersion(BadRequest):
 
 class NoMigrationPath(BadRequest):
     code = "no-migration-path"
-
-
-class ReservedEvent(BadRequest):
-    code = "reserved-event"
-
-
-class ReservedName(BadRequest):
-    code = "reserved-name"
 
 
 class SpecifyOrg(BadRequest):

@@ -4,6 +4,7 @@ import re
 from typing import Final, NamedTuple, NewType
 
 from statebacked.model.errors import InvalidName
+from statebacked.model.limits import NAME_CHARACTERS_MAX
 
 OrgId = NewType("OrgId", str)  # org_<22 base64url characters>
 UserId = NewType("UserId", str)  # usr_…
@@ -24,7 +25,6 @@ ActivationNumber = NewType("ActivationNumber", int)  # issued at each load by a 
 Instant = NewType("Instant", int)  # wall clock, milliseconds since the Unix epoch
 Monotonic = NewType("Monotonic", int)  # monotonic clock, milliseconds since an arbitrary start
 
-SHARD_COUNT: Final = 256
 NEVER: Final = Instant(0)  # before every instant that anything happens at
 
 
@@ -43,22 +43,24 @@ class ServiceRun(NamedTuple):
     seq: Seq
 
 
-_MACHINE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_INSTANCE_NAME = re.compile(r"[A-Za-z0-9_.|@:+~-]{1,128}")
+_MACHINE_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{NAME_CHARACTERS_MAX}}}")
+_INSTANCE_NAME = re.compile(rf"[A-Za-z0-9_.|@:+~-]{{1,{NAME_CHARACTERS_MAX}}}")
 _VERSION_ID = re.compile(r"ver_[A-Za-z0-9_-]{22}")
 
 
 def parse_machine_name(text: str) -> MachineName:
     """A machine (or index) name. Raises InvalidName."""
     if not _MACHINE_NAME.fullmatch(text):
-        raise InvalidName("a machine name is 1 to 128 characters of A-Z, a-z, 0-9, '_' and '-'")
+        message = f"a machine name is 1 to {NAME_CHARACTERS_MAX} characters of A-Z, a-z, 0-9, '_' and '-'"
+        raise InvalidName(message)
     return MachineName(text)
 
 
 def parse_instance_name(text: str) -> InstanceName:
     """An instance name, already percent-decoded once. Raises InvalidName."""
     if not _INSTANCE_NAME.fullmatch(text) or text in {".", ".."}:
-        raise InvalidName("an instance name is 1 to 128 characters of A-Z, a-z, 0-9 and _-.|@:+~")
+        message = f"an instance name is 1 to {NAME_CHARACTERS_MAX} characters of A-Z, a-z, 0-9 and _-.|@:+~"
+        raise InvalidName(message)
     return InstanceName(text)
 
 
