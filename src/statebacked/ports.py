@@ -169,8 +169,8 @@ class DeadLetters(Protocol):
         """Those that instances of the org (that machine, that instance) sent or set, by id above `after`."""
 
     async def redrive(self, org: OrgId, letter: str, at: Instant) -> DeadLetter | None:
-        """Make a dead letter due at `at`, with no attempts behind it. None when there is no such letter; one
-        that is truncated is returned and stays as it is."""
+        """Make a dead letter due at `at`, with no attempts behind it, in the order as if it were set or sent
+        now. None when there is no such letter; one that is truncated is returned and stays as it is."""
 
     async def discard(self, org: OrgId, letter: str) -> bool:
         """Remove a dead letter; False when there is no such letter."""

@@ -194,6 +194,28 @@ def test_a_dead_letter_that_is_redriven_is_delivered() -> None:
     run(story)
 
 
+def test_a_dead_letter_that_is_redriven_comes_behind_what_is_on_its_way() -> None:
+    async def story() -> None:
+        async with world(policy=ONCE) as w:
+            await w.create("a")
+            await w.send("a", "tell", to="b", say="go")
+            await until(lambda: any(row.dead_at for row in w.store.instances.messages.values()))
+            await w.create("b")
+            (letter,) = await w.store.list_dead_letters(ORG, machine=None, instance=None, after="", limit=9)
+            w.machines.hold()
+            sending = w.begin("a", "tell", to="b", say="go")
+            await until(lambda: len(w.machines.computed) == 4)
+            w.machines.release()
+            w.machines.hold()
+            await sending
+            await until(lambda: len(w.machines.computed) == 5)  # it is under way to b
+            await w.engine.redrive(ORG, letter.id)
+            w.machines.release()
+            await until(lambda: count(w, "b") == 2)
+
+    run(story)
+
+
 def test_a_timer_that_was_given_up_rings_when_it_is_redriven() -> None:
     async def story() -> None:
         async with world(policy=ONCE) as w:

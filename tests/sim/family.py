@@ -1,7 +1,7 @@
 """What must hold between instances: what a step sends to others, its persistent children, and who is told."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from typing import NamedTuple
 
@@ -158,9 +158,13 @@ def first_of_pairs(rows: MemoryInstances, foreign: Rows) -> dict[Cause, int]:
     }
 
 
-def order_of_a_pair_is_kept(foreign: Rows, firsts: Mapping[Cause, int]) -> None:
+def order_of_a_pair_is_kept(foreign: Rows, firsts: Mapping[Cause, int], redriven: Collection[Cause]) -> None:
+    """A delivery that was under way when its message died and was redriven may come before its new turn."""
     for cause, row in foreign.items():
-        must(firsts[cause] == row.row, "what one instance sends to another is heard in the order of sending")
+        must(
+            firsts[cause] == row.row or cause in redriven,
+            "what one instance sends to another is heard in the order of sending",
+        )
 
 
 def nobody_was_there(commit: Commit, rows: Rows) -> None:
@@ -170,12 +174,15 @@ def nobody_was_there(commit: Commit, rows: Rows) -> None:
     compare_messages(commit, rejected_creations(commit, rows))
 
 
-def refusals_are_counted(commit: Commit, rows: Rows, at: Instant, policy: Policy) -> None:
+def refusals_are_counted(
+    commit: Commit, rows: Rows, at: Instant, policy: Policy, redriven: Collection[Cause]
+) -> None:
+    """A delivery that comes twice counts the same attempt; one older than a redrive counts its own."""
     rejection = commit.rejected
     if rejection is None or rejection.cause not in rows:
         return
     attempts, before = rejection.attempts, rows[rejection.cause].attempts
-    is_counted = attempts in (before, before + 1)  # a delivery that comes twice counts the same attempt
+    is_counted = attempts in (before, before + 1) or rejection.cause in redriven
     must(attempts > 0 and is_counted and rejection.at == at, "every refused delivery counts one attempt")
     pause = min(policy.retry_first_ms * 2 ** (attempts - 1), policy.retry_longest_ms)
     retry_at = None if attempts >= policy.attempts_max else at + pause
@@ -189,11 +196,12 @@ def _is_of_pair(one: MessageRow, other: MessageRow) -> bool:
     return is_living and (one.instance, one.to) == (other.instance, other.to)
 
 
-def messages_are_counted(a: Activation, rows: MemoryInstances) -> None:
-    """When it is loaded; the record was read before, and some may have been consumed since."""
+def messages_are_counted(a: Activation, rows: MemoryInstances, uncounted: int) -> None:
+    """When it is loaded; the record was read before, and some may have been consumed since. `uncounted`: how
+    many were redriven meanwhile."""
     own = [r for r in rows.messages.values() if r.instance == a.instance and r.dead_at is None]
     must(
-        a.undelivered >= sum(r.message.kind not in ("self", "failed") for r in own),
+        a.undelivered + uncounted >= sum(r.message.kind not in ("self", "failed") for r in own),
         "messages on their way are counted",
     )
 
@@ -211,6 +219,8 @@ def judge(d: Decided, after: Activation) -> None:
     if isinstance(d.signal, phases.Departed):
         left = max(0, left - d.signal.count)
     left += sum(m.owner is None for m in messages)
+    if isinstance(d.signal, phases.Redriven) and isinstance(d.signal.row, Message):
+        left += d.signal.row.kind not in ("self", "failed")
     if not d.has(phases.Gone):
         must(after.undelivered == left, "messages on their way are counted")
 

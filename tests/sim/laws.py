@@ -97,7 +97,13 @@ class Life:
     floor: int = 0  # the ts of the last life of that name
     is_deleted: bool = False
     version: VersionId = FIRST_VERSION
-    dead_letters: list[Json] = field(default_factory=list)
+    dead_letters: "dict[Cause, Row | Json]" = field(default_factory=dict)  # of its own
+    told: list[tuple[RowKey, SendId]] = field(default_factory=list)  # timers that a migration has been shown
+    redriven: set[RowKey] = field(default_factory=set)  # messages to itself that live again: in no order
+
+    def in_order(self) -> list[RowKey]:
+        """Its messages to itself, in the order in which they must be heard."""
+        return [key for key in self.messages if key not in self.redriven]
 
     @property
     def seq(self) -> int:
@@ -106,6 +112,9 @@ class Life:
     @property
     def state(self) -> State:
         return self.states[-1]
+
+
+Lives = dict[InstanceId, Life]
 
 
 def follow(
@@ -277,7 +286,9 @@ def _consume(life: Life, cause: Cause) -> Json:
         must(cause.key in life.timers, "a timer fires once, and never once it is cancelled")
         return life.timers.pop(cause.key).event
     must(cause.key in life.messages, "a message is consumed once")
-    must(next(iter(life.messages)) == cause.key, "messages are consumed in the order of sending")
+    is_next = cause.key in (*life.redriven, *life.in_order()[:1])
+    must(is_next, "messages are consumed in the order of sending")
+    life.redriven.discard(cause.key)
     return life.messages.pop(cause.key)
 
 
@@ -336,7 +347,8 @@ def failed_deliveries_are_retried(life: Life, rejection: Rejection, at: Instant,
     if rejection.cause.table == "message":
         must(key in life.messages, "only a message that is there is rejected")
         must(rejection.retry_at is None, "a message to itself is given up at once")
-        life.dead_letters.append(life.messages.pop(key))
+        life.dead_letters[rejection.cause] = life.messages.pop(key)
+        life.redriven.discard(key)
         return
     must(key in life.timers, "only a timer that is pending is rejected")
     row = life.timers[key]
@@ -344,7 +356,7 @@ def failed_deliveries_are_retried(life: Life, rejection: Rejection, at: Instant,
     must(rejection.attempts == row.attempts, "every failed delivery counts one attempt")
     if row.attempts >= policy.attempts_max:
         must(rejection.retry_at is None, "the last attempt is the last")
-        life.dead_letters.append(life.timers.pop(key).event)
+        life.dead_letters[rejection.cause] = life.timers.pop(key)
         return
     pause = min(policy.retry_first_ms * 2 ** (row.attempts - 1), policy.retry_longest_ms)
     must(rejection.retry_at == at + pause, "a failed delivery is retried with back-off")

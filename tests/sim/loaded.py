@@ -59,7 +59,7 @@ class Host(Protocol):
 class Loaded:
     """What engine/loaded.py is in the server. Judges every command before it executes it."""
 
-    def __init__(self, node: Host, activation: Activation) -> None:
+    def __init__(self, node: Host, activation: Activation, uncounted: int) -> None:
         self.node = node
         self.s = node.s
         self.disk = node.disk
@@ -68,7 +68,7 @@ class Loaded:
         self.version = activation.version
         self.outside: dict[EnvelopeId, Envelope] = {}
         if node.epoch == node.disk.epoch:
-            family.messages_are_counted(activation, node.disk.rows)
+            family.messages_are_counted(activation, node.disk.rows, uncounted)
         self.watch = watch.Watch(node.policy, loaded_at=activation.seq)
         self.worker: worker.Worker | None = None
         self._decided_at = node.s.clockwork.now()
@@ -231,11 +231,11 @@ class Loaded:
         self._armed.clear()
         self._rest()
 
-    def _is_busy(self) -> bool:
+    def is_committing(self) -> bool:
         return self.driver._is_busy
 
     def _rest(self) -> None:
-        if self.driver.has_ended or self._is_busy() or self.node.epoch != self.disk.epoch:
+        if self.driver.has_ended or self.is_committing() or self.node.epoch != self.disk.epoch:
             return
         self._judge_decision()
         watch.rest(self.watch, self.life(), self.a, self.outside, self.s.clockwork.now())
@@ -432,7 +432,9 @@ class Loaded:
 
     def hear_loss(self) -> None:
         self.worker = None
-        is_guilty = self.s.rng.random() < 0.3 and not self._is_busy() and isinstance(self.a.phase, Stepping)
+        is_guilty = (
+            self.s.rng.random() < 0.3 and not self.is_committing() and isinstance(self.a.phase, Stepping)
+        )
         self.signal(WorkerLost(guilty=is_guilty))
 
 

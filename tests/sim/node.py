@@ -18,7 +18,17 @@ from statebacked.model.ids import (
     Instant,
     VersionId,
 )
-from statebacked.model.values import Cause, DueMessage, DueTimer, Envelope, InstanceRecord, Outcome
+from statebacked.model.values import (
+    Cause,
+    DeadLetter,
+    DueMessage,
+    DueTimer,
+    Envelope,
+    InstanceRecord,
+    Message,
+    Outcome,
+    Timer,
+)
 from statebacked.ports import StoreFailed
 from tests.sim import worker
 from tests.sim.clockwork import Plan
@@ -35,6 +45,8 @@ LOST = "lost"
 
 @dataclass(slots=True)
 class Loading:
+    redriven: list[phases.Redriven] = field(default_factory=list)
+    uncounted: int = 0  # messages to others that were redriven after the record was read, perhaps
     envelopes: list[Envelope] = field(default_factory=list)
     timers: list[DueTimer] = field(default_factory=list)
     messages: list[DueMessage] = field(default_factory=list)
@@ -63,6 +75,7 @@ class Node:
         self._pump_plan: Plan | None = None
         self._relay_plan: Plan | None = None
         self._departed: set[Cause] = set()  # a sender hears once of each
+        self._kinds: dict[Cause, str] = {}
         for key in disk.rows.undelivered(1_000):
             self._want(key)
         self._pump()
@@ -139,7 +152,9 @@ class Node:
                 if envelope.wants_reply:
                     self.refuse(envelope.id, "unavailable")
             return
-        loaded = self._hold(key, found)
+        loaded = self._hold(key, found, loading.uncounted)
+        for letter in loading.redriven:
+            loaded.signal(letter)
         loaded.signal(phases.Tick())
         for envelope in loading.envelopes:
             self._give(key, envelope)
@@ -150,7 +165,7 @@ class Node:
         if self.loaded.get(key) is loaded and loaded.a.view is None and loaded.is_idle():
             self.drop(loaded)
 
-    def _hold(self, key: InstanceKey, found: InstanceRecord | None) -> Loaded:
+    def _hold(self, key: InstanceKey, found: InstanceRecord | None, uncounted: int) -> Loaded:
         number = ActivationNumber(self.s.next_number())
         if found is None:
             instance = InstanceId(f"ins_{number}")
@@ -159,7 +174,7 @@ class Node:
         else:
             activation = activate(found, number, self.epoch)
         self._instances[number] = activation.instance
-        loaded = self.loaded[key] = self._by_number[number] = Loaded(self, activation)
+        loaded = self.loaded[key] = self._by_number[number] = Loaded(self, activation, uncounted)
         return loaded
 
     def ended(self, loaded: Loaded, ending: Ending) -> None:
@@ -265,6 +280,7 @@ class Node:
             self.relay_soon(RELAY_MS)
 
     def _deliver_message(self, due: DueMessage) -> None:
+        self._kinds[Cause("message", due.message.key, due.owner)] = due.message.kind
         loaded = self.loaded.get(due.to)
         if loaded is None:
             self._want(due.to).messages.append(due)
@@ -274,10 +290,36 @@ class Node:
     def delivered(self, causes: tuple[Cause, ...]) -> None:
         for cause in [cause for cause in causes if cause not in self._departed]:
             self._departed.add(cause)
+            if self._kinds.get(cause) == "failed":
+                continue  # its owner hears it and has not sent it
             for loaded in list(self.loaded.values()):
                 if loaded.instance == cause.owner:
                     loaded.signal(phases.Departed(1))
         self.relay_soon()
+
+    # --- dead letters --------------------------------------------------------------------------------
+
+    def redrive(self, letter: DeadLetter) -> None:
+        if self.is_open:
+            self.line.redrive(letter, partial(self._may_redrive, letter), self._redriven)
+
+    def _may_redrive(self, letter: DeadLetter) -> bool:
+        """Whether it comes before or behind timers that are just being set is nobody's promise."""
+        loaded = self.loaded.get(letter.sender)
+        return letter.kind != "timer" or loaded is None or not loaded.is_committing()
+
+    def _redriven(self, letter: DeadLetter) -> None:
+        if letter.kind not in ("timer", "self"):
+            self._departed.discard(Cause("message", letter.key, letter.instance))
+            self.relay_soon()
+        signal = phases.Redriven(_row_of(letter, self.s.clockwork.now().wall))
+        loaded = self.loaded.get(letter.sender)
+        if loaded is not None and loaded.instance == letter.instance:
+            loaded.signal(signal)
+        elif loaded is None and letter.kind in ("timer", "self"):
+            self._want(letter.sender).redriven.append(signal)
+        elif loaded is None and letter.sender in self._loading:
+            self._loading[letter.sender].uncounted += 1
 
     def _must_scan(self) -> None:
         self._horizon = 0
@@ -305,9 +347,16 @@ class Node:
             self._deliver_timer(due)
             loaded = self.loaded.get(due.key)
             if loaded is not None and self.s.rng.random() < self.s.faults.duplicate:
-                again = partial(loaded.deliver, of_timer(due))
+                again = partial(self._deliver_timer_again, loaded, due)
                 self.s.clockwork.after(self.s.rng.choice((0, 5, 50)), again)
         self._plan_pump()
+
+    def _deliver_timer_again(self, loaded: Loaded, due: DueTimer) -> None:
+        row = self.disk.rows.timers.get((due.instance, due.timer.key))
+        if (
+            row is None or row.attempts >= due.attempts
+        ):  # else it was redriven, and this is of its life before
+            loaded.deliver(of_timer(due))
 
     def _deliver_timer(self, due: DueTimer) -> None:
         loaded = self.loaded.get(due.key)
@@ -315,3 +364,12 @@ class Node:
             self._want(due.key).timers.append(due)
         elif loaded.instance == due.instance:
             loaded.deliver(of_timer(due))
+
+
+def _row_of(letter: DeadLetter, at: Instant) -> DueTimer | Message:
+    """The living row."""
+    if letter.kind != "timer":
+        return Message(key=letter.key, event=letter.event, kind=letter.kind)
+    assert letter.send_id is not None
+    timer = Timer(key=letter.key, send_id=letter.send_id, due=letter.due, event=letter.event, to=letter.to)
+    return DueTimer(instance=letter.instance, key=letter.sender, timer=timer, fire_at=at, attempts=0)

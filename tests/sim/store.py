@@ -5,10 +5,11 @@ from typing import Any
 
 from statebacked.core.policy import Policy
 from statebacked.model.ids import Epoch, InstanceId, InstanceKey, Instant, Seq, ServiceRun
-from statebacked.model.values import Commit, InstanceRecord, Json, Outcome
+from statebacked.model.values import Cause, Commit, DeadLetter, InstanceRecord, Json, Outcome
 from statebacked.ports import Saved, StoreFailed
 from statebacked.store.memory import MemoryInstances
-from tests.sim import family
+from statebacked.store.memory_letters import dead_letters, redrive
+from tests.sim import family, letters
 from tests.sim.laws import Life, follow, index_rows_are_those_of_the_head
 from tests.sim.surroundings import Surroundings
 from tests.sim.upgrades import follow_upgrade
@@ -58,6 +59,7 @@ class Disk:
     def __init__(self, policy: Policy) -> None:
         self.lives: dict[InstanceId, Life] = {}
         self.rows = MemoryInstances()
+        self.redriven: set[Cause] = set()  # messages that were given up once
         self._policy = policy
 
     @property
@@ -74,15 +76,25 @@ class Disk:
             return Saved(Seq(0), Json(b"null"), Json(b"null"))
         return Saved(record.view.seq, record.snapshot, record.context)
 
+    def letters(self) -> list[DeadLetter]:
+        return list(dead_letters(self.rows))
+
+    def redrive(self, letter: DeadLetter, at: Instant) -> DeadLetter | None:
+        found = redrive(self.rows, letter.sender.org, letter.id, at)
+        if found is not None:
+            self.redriven.add(Cause("message", found.key, found.instance))
+            letters.follow_redriven(self.lives, found, at, self._policy)
+        return found
+
     def apply(self, commit: Commit, asked_at: Instant, ended_in_silence: Iterable[ServiceRun]) -> Outcome:
         rows = family.foreign_rows(self.rows, commit)
         firsts = family.first_of_pairs(self.rows, rows)
         outcome = self.rows.apply(commit)
         if outcome is Outcome.COMMITTED:
-            family.order_of_a_pair_is_kept(rows, firsts)
+            family.order_of_a_pair_is_kept(rows, firsts, self.redriven)
             if commit.birth is None and commit.instance not in self.lives:
                 family.nobody_was_there(commit, rows)
-                family.refusals_are_counted(commit, rows, asked_at, self._policy)
+                family.refusals_are_counted(commit, rows, asked_at, self._policy, self.redriven)
                 return outcome
             if commit.birth is not None:
                 self.lives[commit.instance] = Life(commit.instance, commit.birth.key)
@@ -97,7 +109,7 @@ class Disk:
             else:
                 steps = follow(life, commit, asked_at, self.epoch, self._policy)
             family.follow(life, commit, steps, rows, fired)
-            family.refusals_are_counted(commit, rows, asked_at, self._policy)
+            family.refusals_are_counted(commit, rows, asked_at, self._policy, self.redriven)
             _, indexed = self.rows.indexes.rows.get(commit.instance, (None, ()))
             index_rows_are_those_of_the_head(life, indexed)
         return outcome
@@ -108,6 +120,7 @@ class Line:
 
     def __init__(self, disk: Disk, s: Surroundings) -> None:
         self._disk = disk
+        self._epoch = disk.epoch
         self._clockwork = s.clockwork
         self._faults = s.faults
         self._latency = s.commit_latency
@@ -126,6 +139,24 @@ class Line:
             self._clockwork.after(self._latency(), lambda: None if self.is_cut else done(found))
 
         self._in_order(read)
+
+    def redrive(
+        self, letter: DeadLetter, may: Callable[[], bool], done: Callable[[DeadLetter], None]
+    ) -> None:
+        """Heard at once: the one writer answers in the order of its writes."""
+
+        def write() -> None:
+            if self.is_cut or self._epoch != self._disk.epoch:
+                return
+            if not may():
+                self._in_order(write)
+                return
+            at = self._clockwork.now().wall
+            found = self._disk.redrive(letter, at)
+            if found is not None:
+                done(found)
+
+        self._in_order(write)
 
     def _in_order(self, call: Callable[[], None]) -> None:
         self._last_ms = max(self._last_ms, self._clockwork.ms + self._latency())

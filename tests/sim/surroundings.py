@@ -27,6 +27,7 @@ class Faults:
     drain_per_s: float = 0.0
     clock_jump_per_s: float = 0.0
     unload_per_s: float = 0.0
+    redrive_per_s: float = 0.0  # somebody finds out what was wrong
     stray_per_s: float = 0.0  # an answer to nothing, or to something long over
     upgrade_fails: float = 0.0
     upgrade_lost: float = 0.0  # never answered
@@ -47,6 +48,7 @@ class Surroundings:
         self.faults = faults
         self.policy = policy
         self.is_calm = False
+        self.is_ending = False  # nothing new begins
         self.selected: dict[EnvelopeId, bool] = {}
         self.results: dict[EnvelopeId, str | None] = {}
         self.story: list[tuple[object, ...]] | None = None
@@ -59,6 +61,10 @@ class Surroundings:
         timers_max = self.rng.choice((1, self.policy.timers_max, self.policy.timers_max))
         undelivered_max = self.rng.choice((1, self.policy.undelivered_max, self.policy.undelivered_max))
         return replace(self.policy, timers_max=timers_max, undelivered_max=undelivered_max)
+
+    def fuel(self, usual: int) -> int:
+        """Of an event that the worker words."""
+        return 0 if self.is_ending else usual
 
     def next_number(self) -> int:
         self._numbers += 1

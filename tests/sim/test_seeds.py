@@ -28,9 +28,6 @@ def test_a_seed_that_failed_once_does_not_fail_again(seed: int) -> None:
     _run(seed)
 
 
-NOBODY_REDRIVES = {"Redriven"}
-
-
 def test_the_worlds_see_everything_that_can_happen() -> None:
     seen = set[str]()
     results = set[str | None]()
@@ -39,7 +36,7 @@ def test_the_worlds_see_everything_that_can_happen() -> None:
         seen |= world.s.seen
         results |= set(world.s.results.values())
     commands = {command.__name__ for command in phases.Command.__args__}
-    signals = {signal.__name__ for signal in phases.Signal.__args__} - {"CauseGone"} - NOBODY_REDRIVES
+    signals = {signal.__name__ for signal in phases.Signal.__args__} - {"CauseGone"}
     outcomes = {outcome.name for outcome in Outcome} - {"NAME_TAKEN"}  # one owner never races itself
     assert commands | signals | outcomes | {"StoreFailed"} <= seen
     assert {None, "lost", "conflict", "not-found", "unavailable", "mailbox-full"} <= results

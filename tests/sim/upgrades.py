@@ -53,9 +53,9 @@ def begins(life: Life | None, a: Activation, command: phases.Upgrade, *, is_drai
     must(not is_draining, "nothing begins while the server goes down")
     must(command.seq == life.seq, "the newest durable state is migrated")
     must(command.version == life.desired != life.version, "an instance is migrated to the wished version")
-    must(not life.services and not life.messages, "an upgrade finds its instance settled")
+    must(not life.services and not life.in_order(), "an upgrade finds its instance settled")
     must(not a.waiting and not a.owed, "an upgrade finds its instance settled")
-    told = [(timer.key, timer.send_id) for timer in command.timers]
+    life.told = told = [(timer.key, timer.send_id) for timer in command.timers]
     must(told == [(key, row.send_id) for key, row in life.timers.items()], "a migration sees every timer")
 
 
@@ -71,8 +71,7 @@ def follow_upgrade(
     must(len(commit.transitions) == 1, "an upgrade is a transition of its own")
     (transition,) = commit.transitions
     an_upgrade_stands_alone(life, commit, transition)
-    told = [(key, row.send_id) for key, row in life.timers.items()]
-    migrated = migrate(life.state, told, commit.version or "")
+    migrated = migrate(life.state, life.told, commit.version or "")
     must(decode_event(transition.event).type == "upgrade", "the history says that it was an upgrade")
     must(transition.value == value_of(migrated.state), "the new state is the migrated one")
     take_over(life, transition, migrated.state, at)
@@ -90,7 +89,7 @@ def an_upgrade_stands_alone(life: Life, commit: Commit, transition: Transition) 
     must(transition.version != life.version, "an upgrade changes the version")
     must(transition.source == "upgrade" and transition.actor is None, "nobody else caused an upgrade")
     must(commit.wish is not None and commit.wish.version is None, "a wish that came true is none any more")
-    must(not life.services and not life.messages, "an upgrade finds its instance settled")
+    must(not life.services and not life.in_order(), "an upgrade finds its instance settled")
 
 
 def timers_go_along(life: Life, commit: Commit, migrated: Migrated, at: Instant) -> None:

@@ -254,12 +254,13 @@ def nothing_overtakes_a_self_send(w: Watch, life: Life, a: Activation, first: En
     """What arrives, from outside or from a running service, waits until the machine's own turn is over."""
     is_prompt = isinstance(first.payload, Internal) and first.payload.event in w.prompt
     if first.source in OUTSIDE or (isinstance(first.payload, Internal) and not is_prompt):
-        must(not life.messages, "nothing overtakes a self-send")
+        must(not life.in_order(), "nothing overtakes a self-send")
         prompt = [run for event, run in w.unheard.items() if event in w.prompt]
         heard = all(run is not None and run not in a.services for run in prompt)
         must(heard, "nothing overtakes what was sent while performing")
-    if first.source == "self" and first.cause is not None and first.cause.key in life.messages:
-        must(next(iter(life.messages)) == first.cause.key, "self-sends are delivered in the order of sending")
+    in_order = life.in_order()
+    if first.source == "self" and first.cause is not None and first.cause.key in in_order:
+        must(in_order[0] == first.cause.key, "self-sends are delivered in the order of sending")
 
 
 def an_inside_event_is_of_a_run_that_runs(w: Watch, life: Life, first: Envelope) -> None:
@@ -286,7 +287,7 @@ def inside_events_keep_their_order(w: Watch, life: Life, first: Envelope) -> Non
             "a service is heard in the order of its events",
         )
         w.last_number[first.service] = event.number
-    if first.source == "self" and (first.cause is None or first.cause.key in life.messages):
+    if first.source == "self" and (first.cause is None or first.cause.key in life.in_order()):
         assert event.order is not None
         must(event.order >= w.last_order, "self-sends are heard in the order of sending")
         w.last_order = event.order
@@ -403,7 +404,9 @@ def memory_and_record_agree(life: Life | None, a: Activation) -> None:
     must(set(runs) == life.services, "memory and record agree: services")
     causes = [e.cause for e in (*begun, *a.mailbox, *own) if e.source == "self"]
     keys = [cause.key for cause in causes if cause is not None]
-    must([k for k in keys if k in life.messages] == list(life.messages), "memory and record agree: messages")
+    ordered = life.in_order()
+    must([k for k in keys if k in ordered] == ordered, "memory and record agree: messages")
+    must(life.redriven <= {*keys}, "memory and record agree: redriven messages")
 
 
 def nobody_is_forgotten(w: Watch, a: Activation, outside: dict[EnvelopeId, Envelope]) -> None:

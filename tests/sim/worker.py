@@ -283,15 +283,15 @@ class Worker:
             case Initialize():
                 if self.rng.random() < 0.3:
                     return INITIAL_EVENT, None
-                event = Json(encode(Event("init", self.s.next_number(), 2)))
+                event = Json(encode(Event("init", self.s.next_number(), self.s.fuel(2))))
                 return event, event
             case ServiceFailed() if envelope.origin is not None:
-                event = Json(encode(Event("child-failed", self.s.next_number(), 1, kin=True)))
+                event = Json(encode(Event("child-failed", self.s.next_number(), self.s.fuel(1), kin=True)))
                 return event, event
             case ChildDone():
                 if self.rng.random() < 0.3:
                     return UNWORDED_DONE, None
-                event = Json(encode(Event("child-done", self.s.next_number(), 1, kin=True)))
+                event = Json(encode(Event("child-done", self.s.next_number(), self.s.fuel(1), kin=True)))
                 return event, event
             case ServiceFailed():
                 assert envelope.service is not None

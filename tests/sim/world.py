@@ -43,6 +43,7 @@ from statebacked.model.values import (
 )
 from tests.sim.clockwork import Clockwork
 from tests.sim.laws import must
+from tests.sim.letters import what_was_given_up_is_kept
 from tests.sim.machine import NAMES, Event, encode
 from tests.sim.node import LOST, Node
 from tests.sim.store import Disk
@@ -89,7 +90,10 @@ class World:
         self._calm_down()
         clockwork.run_until(ACTIVE_MS + QUIET_MS // 2)
         self._resume()
+        for letter in self.disk.letters():
+            clockwork.after(10_000 * self.rng.random(), partial(self.node.redrive, letter))
         clockwork.run_until(ACTIVE_MS + QUIET_MS)
+        self.s.is_ending = True
         self._flush(1)
         clockwork.run_until(ACTIVE_MS + 2 * QUIET_MS)
         self._flush(2)
@@ -179,6 +183,7 @@ class World:
             (faults.unload_per_s, self._unload),
             (faults.duplicate, self._repeat_messages),
             (faults.stray_per_s, self._stray),
+            (faults.redrive_per_s, self._redrive),
         ):
             for ms in self._moments(rate):
                 self.s.clockwork.at(ms, strike)
@@ -226,6 +231,11 @@ class World:
             if record is not None and record.messages:
                 again = Deliver(own_message(self.rng.choice(record.messages)))
                 self.s.clockwork.after(self.rng.random() * 20, partial(loaded.signal, again))
+
+    def _redrive(self) -> None:
+        letters = self.disk.letters()
+        if letters:
+            self.node.redrive(self.rng.choice(letters))
 
     def _stray(self) -> None:
         loaded = self.rng.choice([*self.node.loaded.values(), None])
@@ -288,6 +298,7 @@ def everything_ends(world: World) -> None:
         must(not life.timers, f"every timer fires: {life.timers}")
         must(not life.messages, f"every message arrives: {life.messages}")
         must(not life.services, f"every service ends: {life.services}")
+    what_was_given_up_is_kept(world.disk.lives, world.disk.rows)
     waiting = [r.message for r in world.disk.rows.messages.values() if r.dead_at is None]
     must(not waiting, f"every message to another arrives, or is given up: {waiting}")
     for loaded in world.node.loaded.values():
@@ -316,7 +327,7 @@ Change = Callable[[Faults, Random], None]
 
 def _faults(rng: Random) -> Faults:
     """Each seed has a few kinds of faults, so that each meets quiet and noisy surroundings."""
-    faults = Faults(unload_per_s=rng.choice((0, 0.2)))
+    faults = Faults(unload_per_s=rng.choice((0, 0.2)), redrive_per_s=rng.choice((0, 0.3, 3)))
     kinds: tuple[dict[str, float], ...] = (
         {"commit_before": 0.05, "load_fails": 0.05},
         {"commit_after": 0.05},

@@ -36,10 +36,10 @@ from statebacked.model.values import (
     Timer,
     Transition,
 )
-from statebacked.ports import Catalogue, Indexes, Store
+from statebacked.ports import Catalogue, Indexes, InstanceStore
 
 
-class BothPorts(Store, Indexes, Catalogue, Protocol):
+class BothPorts(InstanceStore, Indexes, Catalogue, Protocol):
     """What a store adapter implements."""
 
 

@@ -154,6 +154,23 @@ class TimerLaws:
             rejected = rejection(cause, retry_at=1)
             assert await store.commit(consume(ONE, epoch, 1, rejected=rejected)) is CAUSE_GONE
 
+    async def test_a_letter_that_is_redriven_is_as_new_and_behind_what_waits(self, store: BothPorts) -> None:
+        epoch = await store.acquire("me")
+        first = birth(
+            ONE, epoch, timers=(timer("1.1"), timer("1.2")), messages=(message("1.3"), message("1.4"))
+        )
+        await store.commit(first)
+        for cause in (of_timer("1.1"), of_message("1.3")):
+            await store.commit(consume(ONE, epoch, 1, rejected=rejection(cause)))
+        for letter in await store.list_dead_letters(ORG, machine=None, instance=None, after="", limit=9):
+            assert await store.redrive(ORG, letter.id, Instant(7_000)) == letter
+            assert await store.redrive(ORG, letter.id, Instant(7_000)) is None
+        await store.commit(step(ONE, epoch, 1, timers=(timer("2.1"),), messages=(message("2.2"),)))
+        assert await timer_keys(store) == ["1.2", "1.1", "2.1"]
+        assert await message_keys(store) == ["1.4", "1.3", "2.2"]
+        (due,) = [due for due in await store.due_timers(Instant(10_000_000), 9) if due.timer.key == "1.1"]
+        assert (due.fire_at, due.attempts) == (7_000, 0)
+
     async def test_rejecting_a_row_that_is_gone_writes_nothing(self, store: BothPorts) -> None:
         epoch = await store.acquire("me")
         await store.commit(birth(ONE, epoch, timers=(timer("1.1"),), services=(run("a", 1),)))

@@ -142,8 +142,11 @@ def _accept_row(a: Activation, envelope: Envelope, cause: Cause, policy: Policy)
 
 
 def revive(a: Activation, redriven: Redriven, out: list[Command]) -> Activation:
-    """A dead letter of its own lives again."""
+    """A dead letter of its own lives again. One for another instance is on its way as any that it sends."""
     row = redriven.row
+    if isinstance(row, Message) and row.kind != "self":
+        is_its_own = row.kind != "failed"  # which tells it of a child
+        return replace(a, undelivered=a.undelivered + 1) if is_its_own else a
     if isinstance(row, Message):
         envelope = own_message(row)
         is_known = any(e.id == envelope.id for e in (*under_way(a.phase), *a.mailbox))

@@ -168,7 +168,7 @@ class Tick(Struct, frozen=True, gc=False):
 
 
 class Redriven(Struct, frozen=True, gc=False):
-    """A dead letter of this instance's own is alive again: a timer, or a message to itself."""
+    """A dead letter of this instance is alive again: a timer, or a message that it has sent."""
 
     row: DueTimer | Message
 

@@ -270,20 +270,15 @@ class Activations:
             loaded.driver.signal(phases.Departed(count))
 
     async def redriven(self, letter: DeadLetter, at: Instant) -> None:
-        """A dead letter is alive again in the store. One of an instance's own is told to its activation."""
-        if letter.kind not in ("timer", "self"):
-            self.relay.scan_soon()
-            return
-        loaded = await self.find(letter.sender)
-        if loaded is None or loaded.driver.activation.instance != letter.instance:
-            return
-        row: DueTimer | Message = Message(key=letter.key, event=letter.event)
-        if letter.send_id is not None:
-            timer = Timer(
-                key=letter.key, send_id=letter.send_id, due=letter.due, event=letter.event, to=letter.to
-            )
-            row = DueTimer(instance=letter.instance, key=letter.sender, timer=timer, fire_at=at, attempts=0)
-        loaded.driver.signal(phases.Redriven(row))
+        """A dead letter is alive again in the store. Its sender is told: of one of its own in any case; of
+        one to another instance, which it only counts, if it is loaded."""
+        if letter.kind in ("timer", "self"):
+            loaded = await self.find(letter.sender)
+        else:
+            self.relay.redriven(letter.instance, letter.sender, letter.to)
+            loaded = self._loaded.get(letter.sender)
+        if loaded is not None and loaded.driver.activation.instance == letter.instance:
+            loaded.driver.signal(phases.Redriven(_row_of(letter, at)))
 
     # --- loaded.Surroundings -----------------------------------------------------------------------
 
@@ -399,3 +394,12 @@ def _begun(loaded: Loaded) -> list[Envelope]:
     stepping = [e.id for e in a.phase.envelopes] if isinstance(a.phase, Stepping) else []
     ids = {*stepping, *(w.to for w in a.waiting)}
     return [e for e in loaded.outside.values() if e.id in ids]
+
+
+def _row_of(letter: DeadLetter, at: Instant) -> DueTimer | Message:
+    """The living row."""
+    if letter.kind != "timer":
+        return Message(key=letter.key, event=letter.event, kind=letter.kind)
+    assert letter.send_id is not None
+    timer = Timer(key=letter.key, send_id=letter.send_id, due=letter.due, event=letter.event, to=letter.to)
+    return DueTimer(instance=letter.instance, key=letter.sender, timer=timer, fire_at=at, attempts=0)

@@ -21,7 +21,7 @@ import structlog
 from statebacked.engine.buckets import Bucket
 from statebacked.model.ids import InstanceId, InstanceKey, Instant, OrgId, RowKey
 from statebacked.model.limits import ORG_SPAWNS_BURST, ORG_SPAWNS_PER_MINUTE
-from statebacked.model.values import Cause, DueMessage, Message
+from statebacked.model.values import Address, Cause, DueMessage, Message, Target
 from statebacked.ports import Clock, Outbox, StoreFailed
 
 logger = structlog.get_logger(__name__)
@@ -132,6 +132,16 @@ class Relay:
                 self._has_departed(due)
             pair.queue.clear()
         self._pump()
+
+    def redriven(self, owner: InstanceId, sender: InstanceKey, to: Target | None) -> None:
+        """A dead letter waits behind what else its pair has. `to` None: for its owner."""
+        address = to if isinstance(to, Address) else None
+        pair = self._pairs.get(
+            PairId(owner, sender if address is None else InstanceKey(sender.org, *address))
+        )
+        if pair is not None:
+            pair.has_more = True
+        self.scan_soon()
 
     def scan_soon(self) -> None:
         """Something may wait in the store that is not known here, or that was lost on its way."""

@@ -259,7 +259,7 @@ class MemoryInstances:
         for key in commit.timers_removed:
             self.timers.pop((instance, key), None)
         for timer in commit.timers_set:
-            row = TimerRow(row=self._next_row(), instance=instance, timer=timer, fire_at=timer.due)
+            row = TimerRow(row=self.next_row(), instance=instance, timer=timer, fire_at=timer.due)
             self.timers[instance, timer.key] = row
         for message in commit.messages:
             self._post(message.owner or instance, message)
@@ -278,15 +278,15 @@ class MemoryInstances:
             return
         to = sender.key if message.to is None else InstanceKey(sender.key.org, *message.to)
         self.messages[owner, message.key] = MessageRow(
-            row=self._next_row(),
+            row=self.next_row(),
             instance=owner,
             sender=sender.key,
             to=to,
-            message=message,
+            message=message if message.owner is None else replace(message, owner=None),
             fire_at=Instant(0),
         )
 
-    def _next_row(self) -> int:
+    def next_row(self) -> int:
         self._rows += 1
         return self._rows
 

@@ -1,7 +1,7 @@
 """Dead letters of the in-memory store: what listing, redriving and discarding them mean."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from statebacked.model.ids import InstanceId, Instant, OrgId, RowKey
 from statebacked.model.values import DeadLetter
@@ -43,7 +43,7 @@ def bury(rows: "MemoryInstances", table: str, place: tuple[InstanceId, RowKey], 
 def redrive(rows: "MemoryInstances", org: OrgId, letter: str, at: Instant) -> DeadLetter | None:
     found = _find(rows, org, letter)
     if found is not None and not found.is_truncated:
-        row = _row(rows, found)
+        row = _to_the_end(rows, found)
         row.attempts, row.fire_at, row.dead_at, row.reason = 0, at, None, None
     return found
 
@@ -67,6 +67,17 @@ def _find(rows: "MemoryInstances", org: OrgId, letter: str) -> DeadLetter | None
 def _row(rows: "MemoryInstances", letter: DeadLetter) -> "TimerRow | MessageRow":
     place = (letter.instance, letter.key)
     return rows.timers[place] if letter.kind == "timer" else rows.messages[place]
+
+
+def _to_the_end(rows: "MemoryInstances", letter: DeadLetter) -> "TimerRow | MessageRow":
+    row = _row(rows, letter)
+    _remove(rows, letter)
+    row.row = rows.next_row()
+    if letter.kind == "timer":
+        rows.timers[letter.instance, letter.key] = cast("TimerRow", row)
+    else:
+        rows.messages[letter.instance, letter.key] = cast("MessageRow", row)
+    return row
 
 
 def _remove(rows: "MemoryInstances", letter: DeadLetter) -> None:

@@ -28,9 +28,6 @@ class SqliteOutbox(SqliteCatalogue):
 
     async def next_messages(self, owner: InstanceId, to: InstanceKey, limit: int) -> list[DueMessage]:
         rows = await self._readers.all(self._sql["next_messages"], (owner, to.machine, to.name, limit))
-        if not rows:  # what tells an owner of its child has no recipient of its own
-            rows = await self._readers.all(self._sql["next_messages"], (owner, None, None, limit))
-            rows = [row for row in rows if _due(row).to == to]
         return [_due(row) for row in rows]
 
     async def last_ts(self, key: InstanceKey) -> Instant:
@@ -121,6 +118,11 @@ def target_of(kind: str | None, machine: MachineName, name: InstanceName) -> Tar
     return Address(machine, name) if kind == "address" else TO_PARENT
 
 
+def _address_of(kind: str, machine: MachineName, name: InstanceName) -> Address | None:
+    """The recipient as the message names it: what tells an owner of its child names none."""
+    return None if kind in ("self", "failed") else Address(machine, name)
+
+
 def _place(letter: str) -> tuple[str, int]:
     """The table and row of a dead letter's id; no table when it is none."""
     table, _, row = letter.partition("-")
@@ -133,11 +135,10 @@ def _due(row: Row) -> DueMessage:
     (number, owner, org, from_machine, from_name, key, kind, to_machine, to_name,
      service, run, event, version, depth, fire_at, attempts) = row  # fmt: skip
     sender = InstanceKey(org, from_machine, from_name)
-    to = None if to_machine is None else Address(to_machine, to_name)
     message = Message(
         key=key,
         kind=kind,
-        to=to,
+        to=_address_of(kind, to_machine, to_name),
         event=event,
         link=None if service is None else ServiceRun(service, run),
         version=version,
@@ -147,7 +148,7 @@ def _due(row: Row) -> DueMessage:
         row=number,
         owner=owner,
         sender=sender,
-        to=sender if to is None else InstanceKey(org, *to),
+        to=InstanceKey(org, to_machine, to_name),
         message=message,
         fire_at=fire_at,
         attempts=attempts,
@@ -162,7 +163,7 @@ def _dead_message(row: Row) -> DeadLetter:
         kind=kind,
         instance=instance,
         sender=InstanceKey(org, machine, name),
-        to=None if to_machine is None else Address(to_machine, to_name),
+        to=_address_of(kind, to_machine, to_name),
         event=event,
         due=fire_at,
         attempts=attempts,

@@ -70,16 +70,18 @@ VALUES (?1, ?2, 'self', ?3, (
 ));
 
 -- name: post_message
--- A message to another instance, or about a child (no recipient: its owner). No row when the owner is gone.
+-- A message to another instance, or about a child: that one goes to its owner. No row when the owner is gone.
 INSERT INTO messages (
     instance, key, kind, to_machine, to_name, service, run, event, version, depth,
     org, from_machine, from_name, pair_order
 )
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, i.org, i.machine, i.name, (
-    SELECT coalesce(max(pair_order), 0) + 1
-    FROM messages
-    WHERE instance = ?1 AND to_machine IS ?4 AND to_name IS ?5
-)
+SELECT
+    ?1, ?2, ?3, coalesce(?4, i.machine), coalesce(?5, i.name), ?6, ?7, ?8, ?9, ?10,
+    i.org, i.machine, i.name, (
+        SELECT coalesce(max(pair_order), 0) + 1
+        FROM messages
+        WHERE instance = ?1 AND to_machine = coalesce(?4, i.machine) AND to_name = coalesce(?5, i.name)
+    )
 FROM instances AS i
 WHERE i.id = ?1;
 
@@ -270,20 +272,18 @@ ORDER BY min(m.row)
 LIMIT ?;
 
 -- name: due_messages
--- The first living message of every pair. One about a child goes to its owner.
+-- The first living message of every pair.
 SELECT m.row, m.instance, m.org, m.from_machine, m.from_name, m.key, m.kind, m.to_machine, m.to_name,
     m.service, m.run, m.event, m.version, m.depth, m.fire_at, m.attempts
 FROM messages AS m
 LEFT JOIN instances AS i
-    ON i.org = m.org
-    AND i.machine = coalesce(m.to_machine, m.from_machine)
-    AND i.name = coalesce(m.to_name, m.from_name)
+    ON i.org = m.org AND i.machine = m.to_machine AND i.name = m.to_name
 WHERE m.kind <> 'self' AND m.dead_at IS NULL AND m.row > ?2 AND m.fire_at <= ?1
     AND coalesce(i.status, 'running') = 'running'
     AND NOT EXISTS (
         SELECT 1
         FROM messages AS e
-        WHERE e.instance = m.instance AND e.to_machine IS m.to_machine AND e.to_name IS m.to_name
+        WHERE e.instance = m.instance AND e.to_machine = m.to_machine AND e.to_name = m.to_name
             AND e.pair_order < m.pair_order AND e.kind <> 'self' AND e.dead_at IS NULL
     )
 ORDER BY m.row
@@ -293,7 +293,7 @@ LIMIT ?3;
 SELECT m.row, m.instance, m.org, m.from_machine, m.from_name, m.key, m.kind, m.to_machine, m.to_name,
     m.service, m.run, m.event, m.version, m.depth, m.fire_at, m.attempts
 FROM messages AS m
-WHERE m.instance = ?1 AND m.to_machine IS ?2 AND m.to_name IS ?3 AND m.kind <> 'self' AND m.dead_at IS NULL
+WHERE m.instance = ?1 AND m.to_machine = ?2 AND m.to_name = ?3 AND m.kind <> 'self' AND m.dead_at IS NULL
 ORDER BY m.pair_order
 LIMIT ?4;
 
@@ -328,11 +328,21 @@ ORDER BY t.set_order
 LIMIT ?5;
 
 -- name: redrive_message
-UPDATE messages SET attempts = 0, fire_at = ?2, dead_at = NULL, reason = NULL
+-- As if it were sent now, behind what waits.
+UPDATE messages SET attempts = 0, fire_at = ?2, dead_at = NULL, reason = NULL,
+    row = (SELECT max(row) + 1 FROM messages),
+    pair_order = (
+        SELECT max(pair_order) + 1
+        FROM messages AS e
+        WHERE e.instance = messages.instance
+            AND e.to_machine IS messages.to_machine AND e.to_name IS messages.to_name
+    )
 WHERE row = ?1 AND dead_at IS NOT NULL AND NOT is_truncated;
 
 -- name: redrive_timer
-UPDATE timers SET attempts = 0, fire_at = ?2, dead_at = NULL, reason = NULL
+-- As if it were set now: an activation that has it loaded has it last.
+UPDATE timers SET attempts = 0, fire_at = ?2, dead_at = NULL, reason = NULL,
+    set_order = (SELECT max(set_order) + 1 FROM timers)
 WHERE set_order = ?1 AND dead_at IS NOT NULL AND NOT is_truncated;
 
 -- name: discard_message
