@@ -127,11 +127,11 @@ def parse_event(body: bytes) -> Json:
     return Json(event)
 
 
-def parse_context(context: msgspec.Raw) -> Json | None:
-    """An initial context: a JSON object, or nothing. Raises InvalidBody."""
+def parse_context(context: msgspec.Raw) -> Json:
+    """An initial context: a JSON object, an empty one for `null`. Raises InvalidBody."""
     text = bytes(context)
     if text == b"null":
-        return None
+        return Json(b"{}")
     if text[:1] != b"{":
         raise InvalidBody("context must be a JSON object")
     return Json(text)
