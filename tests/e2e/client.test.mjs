@@ -46,6 +46,7 @@ test("getOrCreate creates once and then finds", async () => {
   const created = await client.machineInstances.getOrCreate(MACHINE, sid, { context: { public: { count: 5 } } });
   assert.equal(created.state, "counting");
   assert.deepEqual(created.publicContext, { count: 5, rang: 0 });
+  assert.deepEqual(created.states, ["counting"]);
   assert.deepEqual(created.tags, ["open"]);
   assert.equal(created.done, false);
   const found = await client.machineInstances.getOrCreate(MACHINE, sid);

@@ -22,6 +22,7 @@ from tests.e2e.servers import E2E, RealServer, real_server
 
 BELLS = "bells"
 MB = 1_000_000
+DAY_MS = 86_400_000
 
 
 def deployed(server: RealServer) -> Asker:
@@ -168,6 +169,25 @@ def test_a_clock_that_is_set_forth_and_back_fires_every_timer_once_and_ts_still_
             assert sum(t["event"]["type"] == "rang" for t in history) == 1
             pushed = [heard["ts"] for heard in listener.heard if heard["machineInstanceName"] == name]
             assert all(one < other for one, other in pairwise(pushed))
+
+
+def test_a_timer_of_years_fires_when_they_have_passed(tmp_path: Path) -> None:
+    with server_with_a_clock(tmp_path) as (server, set_clock):
+        asker = deployed(server)
+        answered(asker.create(BELLS, "a"))
+        answered(asker.create(BELLS, "wake"))
+        with subscriber(asker) as listener:
+            listener.subscribe(BELLS, "a", "a")
+            listener.subscribe(BELLS, "wake", "wake")
+            answered(asker.send(BELLS, "a", {"type": "arm", "count": 1, "ms": 5 * 365 * DAY_MS}))
+            for clock, rings in (("+1824d", 0), ("+1826d", 1)):
+                set_clock(clock)
+                before = rung(asker, "wake")
+                answered(asker.send(BELLS, "wake", {"type": "arm", "count": 1, "ms": 1}))
+                listener.until(lambda _, n=before: rung(asker, "wake") > n)  # type: ignore[misc]
+                if rings:
+                    listener.until(lambda _: rung(asker, "a") == 1)
+                assert rung(asker, "a") == rings
 
 
 def rung(asker: Asker, instance: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from statebacked.api.lifecycle import proof_of
-from tests.e2e.asking import Asker, Json, answered, refused, subscriber
+from tests.e2e.asking import Asker, Json, answered, refused, sign_token, subscriber
 from tests.e2e.servers import E2E, RealServer, real_server, start_server
 
 PATIENT = "patient"
@@ -98,6 +98,23 @@ def test_a_deleted_instance_is_gone_and_its_name_is_free(admin: Asker, instance:
     again = answered(admin.create(PATIENT, instance))
     assert again["ts"] > last["ts"]
     assert [t["event"]["type"] for t in admin.transitions(PATIENT, instance)] == ["xstate.init"]
+
+
+def test_nothing_is_deleted_without_both_proofs_and_the_right_scope(admin: Asker, instance: str) -> None:
+    flag, proof = "dangerDataWillBeDeletedForever", "hmacSha256OfMachineInstanceNameWithMachineNameKey"
+    good = {flag: True, proof: proof_of(PATIENT, instance)}
+    path = f"/machines/{PATIENT}/i/{instance}"
+    for wrong, parameter in (
+        ({**good, flag: False}, flag),
+        ({**good, proof: proof_of(PATIENT, "another")}, proof),
+    ):
+        answer = admin.http.request("DELETE", path, json=wrong)
+        refused(answer, 400, "invalid-parameter")
+        assert answer.json()["parameter"] == parameter
+    key = answered(admin.http.post("/keys", json={"name": "app", "use": "production"}))
+    app = Asker(admin.server, token=sign_token(key["id"], key["key"]))
+    refused(app.http.request("DELETE", path, json=good), 403, "missing-scope")
+    assert answered(admin.get(PATIENT, instance))["state"] == "idle"
 
 
 def test_a_repeat_after_a_crash_gets_the_first_answer_and_happens_once(tmp_path: Path) -> None:

@@ -182,6 +182,30 @@ def test_what_a_machine_sends_itself_comes_next_and_in_order(admin: Asker, insta
     assert len(heard) == 26
 
 
+MACROSTEP = """
+import { assign, createMachine, raise } from "xstate";
+const step = (word) => assign({ steps: ({ context }) => [...context.steps, word] });
+export const allowRead = () => true;
+export const allowWrite = () => true;
+export default createMachine({ initial: "a", context: { steps: [] }, states: {
+  a: { on: { go: { target: "b", actions: [raise({ type: "raised" }), step("go")] } } },
+  b: { always: { target: "c", actions: step("always") } },
+  c: { on: { raised: { target: "d", actions: step("raised") } } },
+  d: { always: { target: "e", actions: step("again") } },
+  e: {} } });
+"""
+
+
+def test_what_an_event_raises_and_what_always_holds_is_one_transition_with_it(admin: Asker) -> None:
+    admin.deploy("macrostep", MACROSTEP)
+    answered(admin.create("macrostep", "one"))
+    assert answered(admin.send("macrostep", "one", "go"))["state"] == "e"
+    context = admin.admin_state("macrostep", "one")["context"]
+    assert context == {"steps": ["go", "always", "raised", "again"]}
+    transitions = admin.transitions("macrostep", "one")
+    assert [(t["event"]["type"], t["state"]) for t in transitions] == [("xstate.init", "a"), ("go", "e")]
+
+
 def test_many_events_at_once_are_one_history(admin: Asker, instance: str) -> None:
     askers = [Asker(admin.server) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
