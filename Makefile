@@ -3,7 +3,6 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 export DENO_DIR := $(CURDIR)/.deno-dir
 export DENO_NO_UPDATE_CHECK := 1
-FILE ?= examples/toggler/toggler.ts
 SEEDS ?= 200
 
 .PHONY: browser faketime setup dev test check sim kill soak bench fmt lock clean
