@@ -53,6 +53,9 @@ test("watch yields every entry once and ends when its window has passed", async 
   const { instanceName, before, lines } = await talked(230);
   const to = new Date();
   while (Date.now() <= to.getTime()) await new Promise((resolve) => setTimeout(resolve, 1));
+  const first = await admin.logs.retrieve(before, { machineName: MACHINE, instanceName, to });
+  assert.ok(first.logs.length > 0 && first.logs.length <= 100, `${first.logs.length} in a batch`);
+  assert.equal(first.maxTimestamp, first.logs.at(-1).timestamp);
   const seen = [];
   for await (const entry of admin.logs.watch(before, { machineName: MACHINE, instanceName, to })) {
     seen.push(...entry.log.split("\n"));

@@ -1,5 +1,7 @@
 """Persistent children and messages on a real server, for both majors, as the examples have them."""
 
+import re
+import time
 from collections.abc import Callable
 from itertools import count
 
@@ -188,3 +190,59 @@ def test_a_child_of_a_machine_that_is_not_there_is_an_error(server: RealServer) 
         with subscriber(admin) as listener:
             listener.subscribe(machine, "one")
             listener.until(lambda _, m=machine: admin.admin_state(m, "one")["state"] == "failed", 60)  # type: ignore[misc]
+
+
+SPAWNS = {
+    4: """import { assign, createMachine } from "xstate";
+const spawn = (context, event) => ({ public: { ...context.public, kid: event.named === undefined
+  ? globalThis.__statebacked_rt.spawn({ machineName: "MACHINE" })
+  : globalThis.__statebacked_rt.spawn(
+    { machineName: "MACHINE", machineInstanceName: event.named, machineVersionId: event.version },
+    { name: "kid", context: { given: 7 } }) } });
+export default createMachine({ predictableActionArguments: true, context: { public: {} },
+  on: { spawn: { actions: assign(spawn) } } });""",
+    5: """import { assign, createMachine } from "xstate";
+const spawn = ({ context, event }) => ({ public: { ...context.public, kid: event.named === undefined
+  ? globalThis.__statebacked_rt.spawn({ machineName: "MACHINE" })
+  : globalThis.__statebacked_rt.spawn(
+    { machineName: "MACHINE", machineInstanceName: event.named, machineVersionId: event.version },
+    { name: "kid", context: { given: 7 } }) } });
+export default createMachine({ context: { public: {} }, on: { spawn: { actions: assign(spawn) } } });""",
+}
+SPAWNED = """import { createMachine } from "xstate";
+export default createMachine({ predictableActionArguments: true, initial: "STATE", context: { own: 1 },
+  states: { STATE: {} } });"""
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@pytest.mark.parametrize("major", [4, 5])
+def test_a_child_is_spawned_in_an_assign_under_its_name_and_version_or_a_uuid_and_the_current_one(
+    server: RealServer, major: int
+) -> None:
+    admin, parent, child = Asker(server), f"spawns{major}", f"spawned{major}"
+    xstate = VERSIONS[major]
+    first = admin.deploy(child, HEAD + SPAWNED.replace("STATE", "first"), xstate=xstate)
+    answered(admin.add_version(child, HEAD + SPAWNED.replace("STATE", "second"), xstate=xstate))
+    admin.deploy(parent, HEAD + SPAWNS[major].replace("MACHINE", child), xstate=xstate)
+    answered(admin.create(parent, "one"))
+
+    event = {"type": "spawn", "named": "its-name", "version": first}
+    made = answered(admin.send(parent, "one", event))["publicContext"]["kid"]
+    assert (made["machineName"], made["machineInstanceName"]) == (child, "its-name")
+    state = born(admin, child, "its-name")
+    assert (state["state"], state["context"]) == ("first", {"own": 1, "given": 7})
+    assert state["machineVersion"]["id"] == first
+
+    name = answered(admin.send(parent, "one", "spawn"))["publicContext"]["kid"]["machineInstanceName"]
+    assert UUID.fullmatch(name)
+    state = born(admin, child, name)
+    assert (state["state"], state["context"]) == ("second", {"own": 1})
+
+
+def born(admin: Asker, machine: str, name: str) -> Json:
+    """The administrator's view of an instance that comes into being soon."""
+    until = time.monotonic() + 20
+    while admin.get(machine, name).status_code == 404:
+        assert time.monotonic() < until, f"{name} was never made"
+        time.sleep(0.02)
+    return admin.admin_state(machine, name)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +81,53 @@ def test_a_message_to_nobody_is_kept_until_somebody_is_there(server: RealServer,
         listener.subscribe(MOODY, "late")
         server.smply("dead-letters", "redrive", "--id", letter["id"])
         listener.until(lambda _: seen(admin, "late") == ["hello"])
+
+
+def test_by_default_a_delivery_is_tried_five_times(tmp_path: Path) -> None:
+    with real_server(tmp_path / "data", ["--retry-ms", "20"]) as server:
+        admin = Asker(server)
+        admin.deploy(MOODY, E2E / "machines" / "moody.js")
+        for name in ("a", "b"):
+            answered(admin.create(MOODY, name))
+        answered(admin.send(MOODY, "a", "wait"))
+        answered(admin.send(MOODY, "a", {"type": "greet", "to": "b"}))
+        tried = {letter["kind"]: letter["attempts"] for letter in letters(server, count=2)}
+        assert tried == {"timer": 5, "event": 5}
+
+
+def test_what_was_refused_before_is_delivered_once_when_it_is_taken(tmp_path: Path) -> None:
+    with real_server(tmp_path / "data") as server:
+        admin = Asker(server)
+        admin.deploy(MOODY, E2E / "machines" / "moody.js")
+        for name in ("a", "b"):
+            answered(admin.create(MOODY, name))
+        answered(admin.send(MOODY, "a", "wait"))
+        answered(admin.send(MOODY, "a", {"type": "greet", "to": "b"}))
+        with subscriber(admin) as listener:
+            for name, heard in (("a", ["ring"]), ("b", ["hello"])):
+                was_refused(server, name)
+                answered(admin.send(MOODY, name, "cheer"))
+                listener.subscribe(MOODY, name, name)
+                listener.until(lambda _, n=name, h=heard: seen(admin, n) == h)  # type: ignore[misc]
+        assert json.loads(server.smply("dead-letters", "list") or "[]") == []
+
+
+def was_refused(server: RealServer, instance: str) -> None:
+    """Waits until the log of the instance says so."""
+    for _ in range(100):
+        if "not in the mood" in server.smply("logs", "get", "--from", "-1h", "--instance", instance):
+            return
+    raise AssertionError("nothing was refused")
+
+
+def test_a_message_stays_in_its_org(server: RealServer, admin: Asker) -> None:
+    org = answered(admin.http.post("/orgs", json={"name": "other"}))["id"]
+    other = Asker(server, org=org)
+    other.deploy(MOODY, E2E / "machines" / "moody.js")
+    answered(other.create(MOODY, "abroad"))
+    answered(other.send(MOODY, "abroad", "cheer"))
+    answered(admin.create(MOODY, "at-home"))
+    answered(admin.send(MOODY, "at-home", {"type": "greet", "to": "abroad"}))
+    (letter,) = letters(server, "--instance", "at-home")
+    assert letter["reason"].startswith("not-found")
+    assert seen(other, "abroad") == []

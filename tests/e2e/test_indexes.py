@@ -115,6 +115,51 @@ def test_rows_follow_the_context_from_birth_to_deletion(admin: Asker, machine: s
     assert find(admin, machine, "by-tag", op="gt", value="") == ["new b", "x a", "y a"]
 
 
+COMPARISONS = {
+    "eq": "b",
+    "ne": "ac",
+    "gt": "c",
+    "gte": "bc",
+    "lt": "a",
+    "lte": "ab",
+}
+
+
+def test_every_comparison_finds_its_rows_in_both_directions(admin: Asker, machine: str) -> None:
+    for owner in "abc":
+        answered(admin.create(machine, f"of-{owner}", {"owner": owner}))
+    for op, owners in COMPARISONS.items():
+        rows = [f"{owner} of-{owner}" for owner in owners]
+        for limit in ("1", "100"):
+            asked = {"op": op, "value": "b", "limit": limit}
+            assert find(admin, machine, "by-owner", dir="asc", **asked) == rows
+            assert find(admin, machine, "by-owner", dir="desc", **asked) == rows[::-1]
+
+
+def test_each_page_is_of_one_moment(admin: Asker, machine: str) -> None:
+    """An instance moves all its values at once, and no page shows it half moved."""
+
+    def tags(n: int) -> list[str]:
+        return [f"{letter}{n:03}" for letter in "abc"]
+
+    answered(admin.create(machine, "moves", {"tags": tags(0)}))
+    mover, path = Asker(admin.server), f"/machines/{machine}/indexes/by-tag/query"
+
+    def move() -> None:
+        for n in range(1, 101):
+            answered(mover.send(machine, "moves", {"type": "tag", "tags": tags(n)}))
+
+    moments = set()
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move)
+        while not moving.done():
+            values = [row["indexValue"] for row in answered(admin.http.get(path))["instances"]]
+            assert values == tags(int(values[0][1:]))
+            moments.add(values[0])
+        moving.result()
+    assert len(moments) > 1
+
+
 def test_more_values_than_an_instance_may_have_are_refused_and_change_nothing(
     admin: Asker, machine: str
 ) -> None:

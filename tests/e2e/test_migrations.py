@@ -74,6 +74,16 @@ def machine_of(major: int, version: int) -> str:
     return f"{IMPORTS[major]}{HEAD}{constant}export default {machine}, {OPTIONS[major]});"
 
 
+def add_migration(admin: Asker, machine: str, start: str, goal: str, code: str) -> str:
+    """Its id."""
+    path = f"/machines/{machine}/migrations"
+    body = {"fromMachineVersionId": start, "toMachineVersionId": goal}
+    begun = answered(admin.http.post(f"{path}?gzip", json=body))
+    assert admin.upload(begun, gzip.compress(code.encode()), says_gzip=True).is_success
+    made = answered(admin.http.put(f"{path}/{begun['machineVersionMigrationId']}"))
+    return str(made["machineVersionMigrationId"])
+
+
 class Versions:
     """A machine with two versions, of which the first is of the first major and new instances have it."""
 
@@ -89,12 +99,7 @@ class Versions:
         self.admin = Asker(server)
 
     def add_migration(self, code: str = MIGRATION) -> str:
-        path = f"/machines/{self.machine}/migrations"
-        body = {"fromMachineVersionId": self.first, "toMachineVersionId": self.second}
-        begun = answered(self.admin.http.post(f"{path}?gzip", json=body))
-        assert self.admin.upload(begun, gzip.compress(code.encode()), says_gzip=True).is_success
-        made = answered(self.admin.http.put(f"{path}/{begun['machineVersionMigrationId']}"))
-        return str(made["machineVersionMigrationId"])
+        return add_migration(self.admin, self.machine, self.first, self.second, code)
 
     def create(self, *events: str) -> str:
         """An instance of the first version."""
@@ -191,6 +196,76 @@ def test_a_migration_that_does_not_end_is_stopped(tmp_path: Path) -> None:
         refused(versions.send(stuck, "see"), 400, "migration-failed")
         answered(versions.send(other, "see"))
         assert versions.look(stuck)["machineVersion"]["id"] == versions.first
+
+
+# Three versions in a row: what was `on` is called `lit` and then `shining`. Each is paused with a history.
+CHAIN = """
+import { createMachine } from "xstate";
+export const allowRead = () => true;
+export const allowWrite = () => true;
+export default createMachine({ predictableActionArguments: true, id: "c", initial: "work", context: { n: 0 },
+  states: {
+    work: { type: "parallel", on: { pause: "paused" }, states: {
+      lamp: { initial: "off", states: { off: { on: { toggle: "ON" } }, ON: { on: { toggle: "off" } } } },
+      door: { initial: "shut", states: { shut: {}, open: {} } },
+      back: { type: "history", history: "deep" } } },
+    paused: { on: { resume: "work.back" } } } });
+"""
+STEP = """
+const paths = [];
+export const upgradeState = (path, context) => {
+  paths.push(path.join("."));
+  return path.map((name) => name === "FROM" ? "TO" : name);
+};
+export const upgradeContext = (before, after, context) => ({
+  n: context.n + 1, asked: paths.splice(0),
+  before: before.map((path) => path.join(".")), after: after.map((path) => path.join(".")) });
+"""
+
+
+@pytest.mark.parametrize("major", [4, 5])
+def test_a_chain_of_migrations_maps_each_leaf_and_what_history_remembers_and_another_leads_back(
+    server: RealServer, major: int
+) -> None:
+    admin, machine, words = Asker(server), f"chain{major}", ("on", "lit", "shining")
+    code = [CHAIN.replace("ON", word) for word in words]
+    ids = [admin.deploy(machine, code[0], xstate=VERSIONS[major])]
+    added = [admin.add_version(machine, text, xstate=VERSIONS[major]) for text in code[1:]]
+    ids += [answered(one)["machineVersionId"] for one in added]
+    answered(admin.http.post(f"/machines/{machine}", json={"slug": "a", "machineVersionId": ids[0]}))
+    for event in ("toggle", "pause"):
+        answered(admin.send(machine, "a", event))
+
+    def migration(start: int, goal: int) -> str:
+        text = STEP.replace("FROM", words[start]).replace("TO", words[goal])
+        return add_migration(admin, machine, ids[start], ids[goal], text)
+
+    def wish(version: int) -> httpx.Response:
+        body = {"targetMachineVersionId": ids[version]}
+        return admin.http.put(f"/machines/{machine}/i/a/v", json=body)
+
+    forth = [migration(0, 1), migration(1, 2)]
+    assert wish(2).status_code == 201
+    lamp = {"lamp": "shining", "door": "shut"}
+    assert answered(admin.send(machine, "a", "resume"))["state"] == {"work": lamp}
+    upgrade = admin.transitions(machine, "a")[-2]
+    assert upgrade["event"] == {
+        "type": "statebacked.upgrade",
+        "migrationPath": forth,
+        "fromMachineVersionId": ids[0],
+        "toMachineVersionId": ids[2],
+    }
+    context = admin.admin_state(machine, "a")["context"]
+    assert context["n"] == 2
+    assert sorted(context["asked"]) == ["paused", "work.door.shut", "work.lamp.lit"]
+    assert (context["before"], context["after"]) == (["paused"], ["paused"])
+
+    refused(wish(0), 400, "no-migration-path")
+    back = migration(2, 0)
+    assert wish(0).status_code == 201
+    assert answered(admin.send(machine, "a", "toggle"))["state"] == {"work": {**lamp, "lamp": "off"}}
+    assert admin.transitions(machine, "a")[-2]["event"]["migrationPath"] == [back]
+    assert admin.admin_state(machine, "a")["machineVersion"]["id"] == ids[0]
 
 
 # Where an upgrade is when a frame does not arrive.
