@@ -6,10 +6,11 @@ import { Fetches } from "./fetch.ts";
 import type { UploadHeader } from "./frames.ts";
 import { noticingNames, runtimeSpawn } from "./instances.ts";
 import { Log } from "./log.ts";
+import { type Owner, speakerOf } from "./owner.ts";
 import type { Exports } from "./program.ts";
 import { Decoder, Encoder } from "./protocol.ts";
 import { closeSandbox, type Natives } from "./sandbox.ts";
-import { type Host, type Library, type Owner, speakerOf, Worker } from "./worker.ts";
+import { type Host, type Library, Worker } from "./worker.ts";
 
 const READ_BYTES = 262_144;
 const LOG_FRAME_BYTES_MAX = 1_000_000;

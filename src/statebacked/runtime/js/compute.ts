@@ -8,9 +8,10 @@ import type { Compute, Item, Refusal, StepHeader } from "./frames.ts";
 import { RESERVED } from "./instances.ts";
 import { eventText, hasType, jsonText, messageOf, traceOf } from "./json.ts";
 import { outHead, outSections, senderOf, sentText, timerHead } from "./outgoing.ts";
+import { computing, type Owner } from "./owner.ts";
 import { utf8Length } from "./protocol.ts";
 import { type Indexed, isSame, selectAll } from "./selectors.ts";
-import { computing, type Owner, type Services } from "./worker.ts";
+import type { Services } from "./worker.ts";
 
 const { parse } = JSON;
 

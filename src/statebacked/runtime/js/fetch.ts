@@ -14,7 +14,7 @@ import type {
   UploadHeader,
   WorkerHeader,
 } from "./frames.ts";
-import type { Owner } from "./worker.ts";
+import type { Owner } from "./owner.ts";
 
 const { Error, ReadableStream, Request, Response, TypeError, Uint8Array } = globalThis;
 const { defineProperties } = Object;

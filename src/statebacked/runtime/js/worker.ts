@@ -4,18 +4,15 @@
 import { Activation, type Held, type Run } from "./activation.ts";
 import { Activations } from "./activations.ts";
 import type { Adapter, Outlet } from "./adapter.ts";
-import { ask } from "./authorize.ts";
 import { Job } from "./compute.ts";
-import type { Fetches, Fetching } from "./fetch.ts";
+import type { Fetches } from "./fetch.ts";
 import {
-  type Claim,
   type Compute,
   FRAME_BYTES_MAX,
   type HostHeader,
   type Limits,
   PROTOCOL,
   type Read,
-  type ReadEach,
   type Upgrade,
   type WorkerHeader,
 } from "./frames.ts";
@@ -23,37 +20,15 @@ import type { SpawnEphemeral } from "./instances.ts";
 import { eventText, hasType, messageOf } from "./json.ts";
 import type { Stream } from "./log.ts";
 import { type Upgrades, upgradesOf } from "./migrate.ts";
+import { computing, type Owner, performing, serving, speakerOf } from "./owner.ts";
 import { explain, type Exports, type Program, programOf } from "./program.ts";
 import { type Frame, utf8Length } from "./protocol.ts";
+import { type Judges, read, readEach } from "./reading.ts";
 import { type Parts, upgrade } from "./upgrade.ts";
 
-const { parse } = JSON;
 const LIVE_BYTES_MAX = 64_000_000;
 
 type Load = Extract<HostHeader, { readonly t: "load" }>;
-
-/**
- * Whose code runs: an instance's own, that of one run of a service of it, or (no activation) what a read or a part of an
- * upgrade asks.
- */
-export interface Owner {
-  readonly activation: Activation | null;
-  readonly service: Run | null;
-  /** As what it may fetch; null: not at all, since it is computing. */
-  claim: Claim | null;
-  readonly counter: Fetching;
-  readonly read?: number;
-}
-
-export function computing(activation: Activation): Owner {
-  return { activation, service: null, claim: null, counter: activation };
-}
-
-/** How a log frame names it: the activation, or the read below zero; 0: the module. */
-export function speakerOf(owner: Owner | undefined): number {
-  if (owner === undefined) return 0;
-  return owner.activation?.a ?? -(owner.read ?? 0);
-}
 
 /** What the loop needs from the process. */
 export interface Host {
@@ -90,7 +65,7 @@ export interface Services {
   fatal(thrown: unknown): never;
 }
 
-export class Worker implements Services {
+export class Worker implements Services, Judges {
   readonly #host: Host;
   readonly #library: Library;
   readonly #fetches: Fetches;
@@ -115,6 +90,10 @@ export class Worker implements Services {
     return this.#program!;
   }
 
+  get adapter(): Adapter {
+    return this.#adapter!;
+  }
+
   receive(frame: Frame): void {
     const header = frame.header as HostHeader;
     switch (header.t) {
@@ -128,7 +107,7 @@ export class Worker implements Services {
         this.#read(header, frame.sections);
         break;
       case "read-each":
-        this.#readEach(header, frame.sections);
+        readEach(this, header, frame.sections);
         break;
       case "ping":
         this.#post({ t: "pong", n: header.n });
@@ -370,79 +349,23 @@ export class Worker implements Services {
   // --- reading
 
   #read(header: Read, payloads: readonly string[]): void {
-    const { n, a, seq, name, base, auths } = header;
+    const { n, a, seq, base } = header;
     const activation = a === 0 ? undefined : this.#activations.get(a);
     const texts = base ? null : activation?.textsOf(seq) ?? null;
-    if (!base && texts === null) {
-      this.#post({ t: "lacks", n });
-      return;
-    }
-    const reader = texts === null ? null : activation!;
-    const counter = reader ?? { fetches: 0 };
-    const owner: Owner = { activation: reader, service: null, claim: { read: n }, counter, read: n };
-    const tell = (reason: string): void => this.#host.log(speakerOf(owner), "stderr", `allowRead ${reason}`);
-    const verdicts: (boolean | Promise<boolean>)[] = [];
-    try {
-      const { value, context } = texts === null
-        ? this.#host.within(owner, () => this.#stored(name, payloads))
-        : { value: parse(texts.value) as unknown, context: parse(texts.context) as unknown };
-      for (const auth of payloads.slice(base ? 2 : 0)) {
-        const request = {
-          machineInstanceName: name,
-          state: value,
-          context,
-          authContext: parse(auth) as unknown,
-        };
-        const judge = (): boolean | Promise<boolean> =>
-          ask(this.program.allowRead, request, this.limits.authorize_ms, tell);
-        verdicts.push(this.#host.within(owner, judge));
-      }
-    } catch (thrown) {
-      tell(`was not asked: ${messageOf(thrown)}`);
-      while (verdicts.length < auths) verdicts.push(false);
-    }
-    this.#answerRead(n, verdicts);
+    if (base) read(this, header, payloads, null);
+    else if (texts !== null) read(this, header, payloads, { activation: activation!, texts });
+    else this.#post({ t: "lacks", n });
   }
 
-  #readEach({ n, names }: ReadEach, payloads: readonly string[]): void {
-    const auth = payloads.at(-1)!;
-    const counter = { fetches: 0 };
-    const verdicts = names.map((name, at) => {
-      const owner: Owner = { activation: null, service: null, claim: { read: n }, counter, read: n + at };
-      const tell = (reason: string): void =>
-        this.#host.log(speakerOf(owner), "stderr", `allowRead ${reason}`);
-      try {
-        return this.#host.within(owner, () => {
-          const { value, context } = this.#stored(name, payloads.slice(2 * at, 2 * at + 2));
-          const authContext = parse(auth) as unknown;
-          const request = { machineInstanceName: name, state: value, context, authContext };
-          return ask(this.program.allowRead, request, this.limits.authorize_ms, tell);
-        });
-      } catch (thrown) {
-        tell(`was not asked: ${messageOf(thrown)}`);
-        return false;
-      }
-    });
-    this.#answerRead(n, verdicts);
+  answerRead(n: number, ok: readonly boolean[]): void {
+    this.#post({ t: "readable", n, ok });
   }
 
-  #answerRead(n: number, verdicts: readonly (boolean | Promise<boolean>)[]): void {
-    const answer = (ok: readonly boolean[]): void => this.#post({ t: "readable", n, ok });
-    if (verdicts.every((verdict) => typeof verdict === "boolean")) answer(verdicts);
-    else Promise.all(verdicts).then(answer).catch((thrown) => this.fatal(thrown));
+  tellOwner(owner: Owner, line: string): void {
+    this.#host.log(speakerOf(owner), "stderr", line);
   }
 
-  /** State and context of an instance that is not here, by way of an instance that is then forgotten. */
-  #stored(name: string, payloads: readonly string[]): { value: unknown; context: unknown } {
-    const silent: Outlet = { sent: () => {} };
-    const instance = this.#adapter!.instantiate(this.program.machine, name, silent);
-    instance.restore(parse(payloads[0]!), parse(payloads[1]!));
-    const value = instance.current()?.value;
-    instance.dispose();
-    return { value, context: parse(payloads[1]!) };
-  }
-
-  // --- for computes
+  // --- for computes, and for reads
 
   post(header: WorkerHeader, sections: readonly string[], bytesMax: number): boolean {
     return this.#host.post(header, sections, bytesMax);
@@ -472,16 +395,4 @@ export class Worker implements Services {
   #post(header: WorkerHeader): void {
     this.#host.post(header, [], FRAME_BYTES_MAX);
   }
-}
-
-/** The instance's own code, after a commit. */
-function performing(activation: Activation): Owner {
-  return { activation, service: null, claim: { a: activation.a }, counter: activation };
-}
-
-function serving(activation: Activation, id: string): Owner {
-  const seq = activation.runs.get(id);
-  if (seq === undefined) return performing(activation);
-  const service: Run = [id, seq];
-  return { activation, service, claim: { a: activation.a, service }, counter: activation };
 }
