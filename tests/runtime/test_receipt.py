@@ -32,8 +32,9 @@ from statebacked.model.values import (
     Unlink,
 )
 from statebacked.runtime import receipt
-from statebacked.runtime.protocol import FrameReader, Inside, PerformedFrame, ProtocolError, StepFrame
+from statebacked.runtime.protocol import FrameReader, ProtocolError
 from statebacked.runtime.receipt import check_json, inside_of, sent_of, steps_of
+from statebacked.runtime.worker_frames import Inside, PerformedFrame, StepFrame
 from tests.runtime.test_protocol import golden_bytes
 
 TEXT = st.text(st.sampled_from('[]{}"\\a\n\U0001f422'), max_size=6)

@@ -7,8 +7,8 @@ import pytest
 
 from statebacked.model.errors import InvalidMachine
 from statebacked.ports import Validated, WorkerGone
-from statebacked.runtime.protocol import Loaded, Unloadable
 from statebacked.runtime.validate import hinted_major, major_of, read_import_map, validate, without_paths
+from statebacked.runtime.worker_frames import Loaded, Unloadable
 
 MISSING = Unloadable(message="no such export", missing_export=True)
 BROKEN = Unloadable(message="a syntax error", missing_export=False)

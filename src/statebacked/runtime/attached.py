@@ -32,7 +32,7 @@ from statebacked.model.values import (
     WorkerSignal,
 )
 from statebacked.ports import Code, EgressRefused, LoadSaved, Saved
-from statebacked.runtime import protocol, receipt
+from statebacked.runtime import protocol, receipt, worker_frames
 from statebacked.runtime.worker import Worker
 
 logger = structlog.get_logger(__name__)
@@ -300,7 +300,7 @@ class Activation:
 
     # --- worker.Guest
 
-    def stepped(self, frame: protocol.StepFrame, sections: list[bytes]) -> None:
+    def stepped(self, frame: worker_frames.StepFrame, sections: list[bytes]) -> None:
         compute, worker = self._compute, self._worker
         if compute is None or worker is None or compute.number != frame.n or not compute.sent:
             return
@@ -324,7 +324,7 @@ class Activation:
         self._answered(worker)
         self._deliver(Stepped(compute.number, steps))
 
-    def refused(self, frame: protocol.RefusedFrame) -> None:
+    def refused(self, frame: worker_frames.RefusedFrame) -> None:
         compute, worker = self._compute, self._worker
         if compute is None or worker is None or compute.number != frame.n or not compute.sent:
             return
@@ -334,7 +334,7 @@ class Activation:
         self._answered(worker)
         self._deliver(Refused(compute.number, frame.code, frame.message[:_MESSAGE_CHARACTERS_MAX]))
 
-    def lacked(self, frame: protocol.Lacks) -> None:
+    def lacked(self, frame: worker_frames.Lacks) -> None:
         compute, worker = self._compute, self._worker
         if compute is None or worker is None or compute.number != frame.n or not compute.sent:
             return
@@ -351,7 +351,7 @@ class Activation:
         self._durable = self._top = _LACKS
         self._submit(worker)
 
-    def performed(self, frame: protocol.PerformedFrame, sections: list[bytes]) -> None:
+    def performed(self, frame: worker_frames.PerformedFrame, sections: list[bytes]) -> None:
         if self._performing != frame.seq:
             return
         sent = receipt.sent_of(frame, sections)
@@ -365,7 +365,7 @@ class Activation:
         self._rest()
         self._deliver(Performed(Seq(frame.seq), sent))
 
-    def chattered(self, frame: protocol.Inside, sections: list[bytes]) -> None:
+    def chattered(self, frame: worker_frames.Inside, sections: list[bytes]) -> None:
         sent = receipt.inside_of(frame, sections)
         if sent.service not in self._services:
             return  # stopped, or of an earlier life

@@ -2,12 +2,13 @@
 
 `FrameReader.feed` turns bytes, split anywhere, into frames; the functions below it turn calls into frames, as
 lists of byte strings to be written one after the other (a context of 400 KB is not copied for its header).
-What a worker says about user JSON is checked in `receipt`; here only the frame itself.
+What a worker says stands in `worker_frames`, and about user JSON is checked in `receipt`; here only the frame
+itself.
 """
 
 import struct
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -28,179 +29,27 @@ from statebacked.model.values import (
     Wish,
 )
 from statebacked.ports import Saved
-from statebacked.runtime.fetch_frames import FetchFrame, FetchLimits, FetchUpload
+from statebacked.runtime.fetch_frames import FetchLimits, FetchUpload
 from statebacked.runtime.framing import OF_BYTES, two_lengths
 from statebacked.runtime.framing import ProtocolError as ProtocolError
 from statebacked.runtime.framing import encode as _encode
 from statebacked.runtime.framing import frame as _frame
 from statebacked.runtime.framing import framed as _framed
+from statebacked.runtime.worker_frames import (
+    ArrivedFrame,
+    Frame,
+    FromWorker,
+    Inside,
+    Outlined,
+    PerformedFrame,
+    StepFrame,
+)
 
 PROTOCOL: Final = 1
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
-_Delay = Annotated[float, msgspec.Meta(ge=0)]
+# --- from bytes to frames ------------------------------------------------------------------------
 
 
-# --- what a worker says --------------------------------------------------------------------------
-
-
-class _FromWorker(msgspec.Struct, tag_field="t", gc=False):
-    pass
-
-
-class Ready(_FromWorker, tag="ready"):
-    protocol: int
-    xstate: str
-
-
-class Loaded(_FromWorker, tag="loaded"):
-    major: Literal[4, 5]
-    inlined: bool
-
-
-class Unloadable(_FromWorker, tag="unloadable"):
-    message: str
-    missing_export: bool
-
-
-class Pong(_FromWorker, tag="pong"):
-    n: int
-
-
-_Address = tuple[str, str]  # another instance: its machine and its name
-_TargetHead = _Address | None  # None: the parent
-
-
-class SetHead(msgspec.Struct, tag="set", array_like=True, gc=False):
-    """`to` is left out when it is the instance itself."""
-
-    send_id: str
-    delay_ms: _Delay
-    to: _TargetHead | Literal["self"] = "self"
-
-
-class CancelHead(msgspec.Struct, tag="cancel", array_like=True, gc=False):
-    send_id: str
-
-
-class SendHead(msgspec.Struct, tag="send", array_like=True, gc=False):
-    to: _TargetHead
-
-
-class SpawnHead(msgspec.Struct, tag="spawn", array_like=True, gc=False):
-    id: str
-    child: _Address
-    version: str | None
-    context: bool
-
-
-class UnlinkHead(msgspec.Struct, tag="unlink", array_like=True, gc=False):
-    id: str
-
-
-class StepHead(msgspec.Struct, gc=False):
-    """One step without its JSON, which is in the sections."""
-
-    changed: bool
-    done: bool = False
-    ctx: bool = False
-    pub: bool = False
-    ev: bool = False
-    effects: bool = False
-    timers: list[SetHead | CancelHead] = []
-    sends: _Count = 0
-    starts: list[str] = []
-    stops: list[str] = []
-    out: list[SendHead | SpawnHead | UnlinkHead] = []
-    fin: bool = False
-    idx: list[tuple[str, list[str]]] | None = None
-
-
-class StepFrame(_FromWorker, tag="step"):
-    n: int
-    a: int
-    steps: list[StepHead]
-    raw: list[_Count] = []
-
-
-class RefusedFrame(_FromWorker, tag="refused"):
-    n: int
-    a: int
-    code: str
-    message: str
-
-
-class Lacks(_FromWorker, tag="lacks"):
-    """`a` is 0 when a read is answered, not a compute."""
-
-    n: int
-    a: int = 0
-
-
-class SentHead(msgspec.Struct, gc=False):
-    token: int
-    after: _Count = 0
-    service: tuple[str, int] | None = None
-    ends: bool = False
-
-
-class PerformedFrame(_FromWorker, tag="performed"):
-    a: int
-    seq: int
-    sent: list[SentHead]
-    raw: list[_Count] = []
-
-
-class Inside(_FromWorker, tag="inside"):
-    a: int
-    token: int
-    service: tuple[str, int]
-    ends: bool
-    raw: list[_Count] = []
-
-
-class Readable(_FromWorker, tag="readable"):
-    n: int
-    ok: list[bool]
-
-
-class Outlined(_FromWorker, tag="outlined"):
-    """A part of an upgrade: the outline, and after a migration the context."""
-
-    n: int
-    raw: list[_Count] = []
-
-
-class ArrivedFrame(_FromWorker, tag="arrived"):
-    """The last part of an upgrade: the state in the new version, and what becomes of timers."""
-
-    n: int
-    step: StepHead
-    kept: list[tuple[str, str]]
-    gone: list[str]
-    raw: list[_Count] = []
-
-
-class Stuck(_FromWorker, tag="stuck"):
-    """A part of an upgrade failed."""
-
-    n: int
-    message: str
-
-
-class Log(_FromWorker, tag="log"):
-    stream: Literal["stdout", "stderr"]
-    lines: list[str]
-    a: int = 0
-    dropped: _Count = 0
-
-
-_Life = Ready | Loaded | Unloadable | Pong | Log
-_Part = Outlined | ArrivedFrame | Stuck
-FromWorker = (
-    _Life | StepFrame | RefusedFrame | Lacks | PerformedFrame | Inside | Readable | _Part | FetchFrame
-)
-Frame = tuple[FromWorker, list[bytes]]
 _WITH_SECTIONS: Final = frozenset({StepFrame, PerformedFrame, Inside, Outlined, ArrivedFrame, FetchUpload})
 _LARGE: Final = frozenset({StepFrame, ArrivedFrame})
 

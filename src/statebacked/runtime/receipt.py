@@ -41,13 +41,13 @@ from statebacked.model.values import (
     Target,
     Unlink,
 )
-from statebacked.runtime.protocol import (
+from statebacked.runtime.framing import ProtocolError
+from statebacked.runtime.worker_frames import (
     ArrivedFrame,
     CancelHead,
     Inside,
     Outlined,
     PerformedFrame,
-    ProtocolError,
     SendHead,
     SentHead,
     SetHead,

@@ -13,7 +13,7 @@ from typing import Final
 
 from statebacked.model.errors import InvalidMachine
 from statebacked.ports import Validated, WorkerGone
-from statebacked.runtime.protocol import Loaded, Unloadable
+from statebacked.runtime.worker_frames import Loaded, Unloadable
 
 _HINT: Final = re.compile(r"\s*[\^~>=v]*\s*(\d{1,4})(?:[.\s<|x*-].*)?", re.DOTALL)
 _HINT_CHARACTERS_MAX: Final = 256

@@ -20,7 +20,7 @@ from statebacked.model import limits
 from statebacked.model.ids import ActivationNumber, InstanceKey, InstanceName, Seq
 from statebacked.model.values import Json
 from statebacked.ports import Code, MachineLog, MigrationFailed, Saved, WorkerGone
-from statebacked.runtime import protocol
+from statebacked.runtime import protocol, worker_frames
 from statebacked.runtime.fetch_frames import FETCH_FRAMES, FetchFrame, FetchUpload
 from statebacked.runtime.fetches import NO_FETCHES, Claimant, Fetches, FetchParts
 from statebacked.runtime.process import Process, Sandbox, start_process
@@ -42,11 +42,11 @@ class Guest(Claimant, Protocol):
     def admitted(self) -> None:
         """There is room for the compute that waited."""
 
-    def stepped(self, frame: protocol.StepFrame, sections: list[bytes]) -> None: ...
-    def refused(self, frame: protocol.RefusedFrame) -> None: ...
-    def lacked(self, frame: protocol.Lacks) -> None: ...
-    def performed(self, frame: protocol.PerformedFrame, sections: list[bytes]) -> None: ...
-    def chattered(self, frame: protocol.Inside, sections: list[bytes]) -> None: ...
+    def stepped(self, frame: worker_frames.StepFrame, sections: list[bytes]) -> None: ...
+    def refused(self, frame: worker_frames.RefusedFrame) -> None: ...
+    def lacked(self, frame: worker_frames.Lacks) -> None: ...
+    def performed(self, frame: worker_frames.PerformedFrame, sections: list[bytes]) -> None: ...
+    def chattered(self, frame: worker_frames.Inside, sections: list[bytes]) -> None: ...
 
 
 class Read(asyncio.Future[list[bool] | None]):
@@ -122,7 +122,7 @@ class Worker:
         self._reader = protocol.FrameReader()
         self._process: Process | None = None
         self._spawning: asyncio.Task[Process] | None = None
-        self._answer: asyncio.Future[protocol.FromWorker] = self._loop.create_future()
+        self._answer: asyncio.Future[worker_frames.FromWorker] = self._loop.create_future()
         self._reason = ""
         self._reads_begun = 0
         self._ping = 0
@@ -149,7 +149,7 @@ class Worker:
             raise WorkerGone(self._reason)
         self.write(protocol.boot(authorize_ms=authorize_ms))
         ready = await self._expect()
-        if not isinstance(ready, protocol.Ready) or ready.protocol != protocol.PROTOCOL:
+        if not isinstance(ready, worker_frames.Ready) or ready.protocol != protocol.PROTOCOL:
             self.kill("broke the protocol: it does not say that it is ready")
             raise WorkerGone(self._reason)
         self.xstate = ready.xstate
@@ -170,7 +170,7 @@ class Worker:
         selectors: Sequence[tuple[str, str]],
         *,
         migration: bool = False,
-    ) -> protocol.Loaded | protocol.Unloadable:
+    ) -> worker_frames.Loaded | worker_frames.Unloadable:
         """Dedicate a ready worker to this code (None: only to see whether it loads). Raises WorkerGone."""
         if self.is_over:
             raise WorkerGone(self._reason)
@@ -181,16 +181,16 @@ class Worker:
         self._hooks.worker_woke()
         self.write(protocol.load(bundle, selectors, migration=migration))
         answer = await self._expect()
-        if isinstance(answer, protocol.Unloadable):
+        if isinstance(answer, worker_frames.Unloadable):
             return answer
-        if not isinstance(answer, protocol.Loaded):
+        if not isinstance(answer, worker_frames.Loaded):
             self.kill("broke the protocol: it does not say whether it loaded")
             raise WorkerGone(self._reason)
         self.state = "loaded"
         self.used_at = self.loaded_at = self._loop.time()
         return answer
 
-    async def _expect(self) -> protocol.FromWorker:
+    async def _expect(self) -> worker_frames.FromWorker:
         if self.is_over:
             raise WorkerGone(self._reason)
         answer = await self._answer
@@ -367,12 +367,12 @@ class Worker:
             self.is_held = False
             self._process.resume_reading()
 
-    def _unasked(self, frame: protocol.FromWorker, sections: list[bytes]) -> None:
+    def _unasked(self, frame: worker_frames.FromWorker, sections: list[bytes]) -> None:
         """What nobody asked for is read at a bounded rate: the server has others to hear."""
         size = _UNASKED_COST
         if type(frame) is not FetchUpload:  # what it may upload is bounded by the credit that it was given
             size += sum([len(section) for section in sections])
-        if type(frame) is protocol.Log:
+        if type(frame) is worker_frames.Log:
             size += sum([_UNASKED_COST + len(line) for line in frame.lines])
         self._unasked_bytes += size
         if self._unasked_bytes > limits.WORKER_UNASKED_BYTES_MAX and not self.is_held:
@@ -416,11 +416,11 @@ class Worker:
             self.was_killed_by_others = self._process.was_killed_by_others
             self._finish(reason)
 
-    def _dispatch(self, frame: protocol.FromWorker, sections: list[bytes]) -> None:
+    def _dispatch(self, frame: worker_frames.FromWorker, sections: list[bytes]) -> None:
         if self.is_over:
             return
         try:
-            if type(frame) is protocol.StepFrame:
+            if type(frame) is worker_frames.StepFrame:
                 guest = self.guests.get(frame.a)
                 if guest is not None:
                     guest.stepped(frame, sections)
@@ -433,30 +433,30 @@ class Worker:
         except Exception:  # the root of everything that a frame causes; the next frame is someone else's
             logger.exception("frame fails", code=self.code, frame=type(frame).__name__)
 
-    def _dispatch_other(self, frame: protocol.FromWorker, sections: list[bytes]) -> None:
+    def _dispatch_other(self, frame: worker_frames.FromWorker, sections: list[bytes]) -> None:
         match frame:
-            case protocol.PerformedFrame() if guest := self.guests.get(frame.a):
+            case worker_frames.PerformedFrame() if guest := self.guests.get(frame.a):
                 guest.performed(frame, sections)
-            case protocol.RefusedFrame() if guest := self.guests.get(frame.a):
+            case worker_frames.RefusedFrame() if guest := self.guests.get(frame.a):
                 guest.refused(frame)
-            case protocol.Inside() if guest := self.guests.get(frame.a):
+            case worker_frames.Inside() if guest := self.guests.get(frame.a):
                 guest.chattered(frame, sections)
-            case protocol.Lacks(n, 0):
+            case worker_frames.Lacks(n, 0):
                 self._read_answered(n, None)
-            case protocol.Lacks() if guest := self.guests.get(frame.a):
+            case worker_frames.Lacks() if guest := self.guests.get(frame.a):
                 guest.lacked(frame)
-            case protocol.Readable(n, ok):
+            case worker_frames.Readable(n, ok):
                 self._read_answered(n, ok)
-            case protocol.Outlined() | protocol.ArrivedFrame() | protocol.Stuck():
+            case worker_frames.Outlined() | worker_frames.ArrivedFrame() | worker_frames.Stuck():
                 self._part_answered(frame, sections)
-            case protocol.Log():
+            case worker_frames.Log():
                 self._logged(frame)
-            case protocol.Ready() | protocol.Loaded() | protocol.Unloadable():
+            case worker_frames.Ready() | worker_frames.Loaded() | worker_frames.Unloadable():
                 if self._answer.done() or self.state not in {"starting", "loading"}:
                     raise protocol.ProtocolError("it answers what nobody asked")
                 self.heard()
                 self._answer.set_result(frame)
-            case protocol.Pong(n) if n == self._ping and self.awaits_pong:
+            case worker_frames.Pong(n) if n == self._ping and self.awaits_pong:
                 self.heard()
             case _:
                 pass  # for an activation that is closed
@@ -474,7 +474,9 @@ class Worker:
         read.set_result(ok)
 
     def _part_answered(
-        self, frame: protocol.Outlined | protocol.ArrivedFrame | protocol.Stuck, sections: list[bytes]
+        self,
+        frame: worker_frames.Outlined | worker_frames.ArrivedFrame | worker_frames.Stuck,
+        sections: list[bytes],
     ) -> None:
         part = self.reads.pop(frame.n, None)
         if part is None or part.done():
@@ -482,7 +484,7 @@ class Worker:
         try:
             if not isinstance(part, Part):
                 raise protocol.ProtocolError("a read that is answered as an upgrade")
-            if isinstance(frame, protocol.Stuck):
+            if isinstance(frame, worker_frames.Stuck):
                 part.set_exception(MigrationFailed(frame.message))
             else:
                 part.set_result(part.parse(frame, sections, self.indexes))
@@ -491,7 +493,7 @@ class Worker:
             part.set_exception(WorkerGone("broke the protocol"))
             raise
 
-    def _logged(self, frame: protocol.Log) -> None:
+    def _logged(self, frame: worker_frames.Log) -> None:
         if self.code is None:
             return
         key = self._speaker(self.code, frame.a)
