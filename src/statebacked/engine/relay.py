@@ -7,26 +7,26 @@ here at once; what was left by an earlier process, or was turned away, is found 
 comes twice is dropped by the core, and one that gets lost is made again by the next scan, so nothing here has
 to be exact but the order.
 
-Pairs that are ready take turns by org, and no more than IN_FLIGHT_MAX are under way at once.
+Pairs that are ready take turns (turns.py), and so do those whose message makes a child.
 """
 
 import asyncio
 import heapq
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 import structlog
 
 from statebacked.engine.buckets import Bucket
+from statebacked.engine.turns import Nursery, Turns
 from statebacked.model.ids import InstanceId, InstanceKey, Instant, OrgId, RowKey
 from statebacked.model.limits import ORG_SPAWNS_BURST, ORG_SPAWNS_PER_MINUTE
-from statebacked.model.values import Address, Cause, DueMessage, Message, Target
+from statebacked.model.values import Address, Cause, DueMessage, Message, Now, Target
 from statebacked.ports import Clock, Outbox, StoreFailed
 
 logger = structlog.get_logger(__name__)
 
-IN_FLIGHT_MAX = 256
 QUEUE_MAX = 1_000  # messages of one pair that are held in memory; the rest is read when these are done with
 SCAN_ROWS_MAX = 1_000
 SCAN_MS = 60_000
@@ -39,10 +39,20 @@ class PairId(NamedTuple):
 
 
 class _Pair:
-    """`queue[0]` is under way while `is_under_way`. `has_more`: the store may hold others behind these;
-    `has_missed`: some came since it was last read."""
+    """`queue[0]` is under way while `is_under_way`, and waits for its turn while `is_ready`. `has_more`: the
+    store may hold others behind these; `has_missed`: some came since it was last read. `may_spawn`: the turn
+    of its child has come."""
 
-    __slots__ = ("has_missed", "has_more", "id", "is_ready", "is_under_way", "queue", "wakes_at")
+    __slots__ = (
+        "has_missed",
+        "has_more",
+        "id",
+        "is_ready",
+        "is_under_way",
+        "may_spawn",
+        "queue",
+        "wakes_at",
+    )
 
     def __init__(self, id: PairId) -> None:
         self.id = id
@@ -51,6 +61,7 @@ class _Pair:
         self.has_missed = False
         self.is_under_way = False
         self.is_ready = False
+        self.may_spawn = False
         self.wakes_at: Instant | None = None
 
 
@@ -71,9 +82,9 @@ class Relay:
         self._departed = departed
         self._pairs: dict[PairId, _Pair] = {}
         self._under_way: dict[tuple[InstanceId, RowKey], _Pair] = {}
-        self._ready: OrderedDict[OrgId, deque[_Pair]] = OrderedDict()
-        self._later: list[tuple[int, int, _Pair]] = []
-        self._spawns: dict[OrgId, Bucket] = {}
+        self._turns: Turns[_Pair] = Turns()
+        self._later: list[tuple[int, int, _Pair | Nursery[_Pair]]] = []
+        self._nurseries: dict[OrgId, Nursery[_Pair]] = {}
         self._order = 0
         self._must_scan = True
         self._changed = asyncio.Event()
@@ -128,7 +139,8 @@ class Relay:
         for id in [id for id in self._pairs if id.to == to]:
             pair = self._pairs.pop(id)
             for due in pair.queue:
-                self._under_way.pop((due.owner, due.message.key), None)
+                if self._under_way.pop((due.owner, due.message.key), None) is not None:
+                    self._turns.ended(to)
                 self._has_departed(due)
             pair.queue.clear()
         self._pump()
@@ -157,7 +169,7 @@ class Relay:
             if self._must_scan or now.mono - scanned_at >= SCAN_MS:
                 scanned_at = now.mono
                 await self._scan(now.wall)
-            self._wake_due(self._clock.now().wall)
+            self._wake_due(self._clock.now())
             self._pump()
             await self._sleep()
 
@@ -208,6 +220,7 @@ class Relay:
         pair = self._under_way.pop((cause.owner, cause.key), None)
         if pair is not None:
             pair.is_under_way = False
+            self._turns.ended(pair.id.to)
         return pair
 
     def _make_ready(self, pair: _Pair) -> None:
@@ -218,34 +231,35 @@ class Relay:
             self._wake(pair, fire_at)
             return
         pair.is_ready = True
-        self._ready.setdefault(pair.id.to.org, deque()).append(pair)
+        self._turns.add(pair.id.to, pair)
 
     def _wake(self, pair: _Pair, at: Instant) -> None:
         pair.wakes_at = at
+        self._wake_later(pair, at)
+
+    def _wake_later(self, sleeper: _Pair | Nursery[_Pair], at: Instant) -> None:
         self._order += 1
-        heapq.heappush(self._later, (at, self._order, pair))
+        heapq.heappush(self._later, (at, self._order, sleeper))
         self._changed.set()
 
-    def _wake_due(self, now: Instant) -> None:
-        while self._later and self._later[0][0] <= now:
-            at, _, pair = heapq.heappop(self._later)
-            if pair.wakes_at == at:
-                pair.wakes_at = None
-                if pair.queue:
-                    self._make_ready(pair)
+    def _wake_due(self, now: Now) -> None:
+        while self._later and self._later[0][0] <= now.wall:
+            at, _, sleeper = heapq.heappop(self._later)
+            if isinstance(sleeper, Nursery):
+                self._release(sleeper, now)
+            elif sleeper.wakes_at == at:
+                sleeper.wakes_at = None
+                if sleeper.queue:
+                    self._make_ready(sleeper)
 
     # --- deliveries
 
     def _pump(self) -> None:
-        """Begin deliveries while there is room, org by org. A delivery may be over before it returns."""
+        """Begin deliveries while there is room. A delivery may be over before it returns."""
         if self._is_pumping:
             return
         self._is_pumping = True
-        while self._ready and len(self._under_way) < IN_FLIGHT_MAX:
-            org, pairs = self._ready.popitem(last=False)
-            pair = pairs.popleft()
-            if pairs:
-                self._ready[org] = pairs
+        while (pair := self._turns.take()) is not None:
             pair.is_ready = False
             if pair.queue:
                 self._begin(pair)
@@ -253,21 +267,39 @@ class Relay:
 
     def _begin(self, pair: _Pair) -> None:
         due = pair.queue[0]
-        if due.message.kind == "create" and not self._may_spawn(due):
-            self._wake(pair, Instant(self._clock.now().wall + SETBACK_MS))
+        if due.message.kind == "create" and not self._may_spawn(pair):
+            pair.is_ready = True  # in the nursery
             return
         pair.is_under_way = True
+        self._turns.began(pair.id.to)
         self._under_way[due.owner, due.message.key] = pair
         waiting = self._deliver(due)
         if waiting is not None:
             self._start(waiting)
 
-    def _may_spawn(self, due: DueMessage) -> bool:
-        org = due.to.org
-        bucket = self._spawns.get(org)
-        if bucket is None:
-            bucket = self._spawns[org] = Bucket(ORG_SPAWNS_PER_MINUTE, 60_000, ORG_SPAWNS_BURST)
-        return bucket.take(self._clock.now().mono)
+    def _may_spawn(self, pair: _Pair) -> bool:
+        if pair.may_spawn:
+            pair.may_spawn = False
+            return True
+        org, now = pair.id.to.org, self._clock.now()
+        nursery = self._nurseries.get(org)
+        if nursery is None:
+            bucket = Bucket(ORG_SPAWNS_PER_MINUTE, 60_000, ORG_SPAWNS_BURST)
+            nursery = self._nurseries[org] = Nursery(bucket)
+        is_first = not nursery
+        if nursery.admit(pair.id.owner, pair, now.mono):
+            return True
+        if is_first:
+            self._wake_later(nursery, Instant(now.wall + SETBACK_MS))
+        return False
+
+    def _release(self, nursery: Nursery[_Pair], now: Now) -> None:
+        """One timer for all that wait: ten thousand of their own would keep the loop busy."""
+        for pair in nursery.release(now.mono):
+            pair.may_spawn = True
+            self._turns.add(pair.id.to, pair)
+        if nursery:
+            self._wake_later(nursery, Instant(now.wall + SETBACK_MS))
 
     def _start(self, waiting: Awaitable[None]) -> None:
         task = asyncio.ensure_future(waiting)
