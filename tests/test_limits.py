@@ -90,6 +90,9 @@ REACHED_BY = {
     "INSTANCE_UNASKED_STEPS_BURST": (
         "core/test_fairness.py::test_a_pause_fills_the_bucket_no_further_than_its_burst"
     ),
+    "INSTANCE_THROTTLED_MS": (
+        "core/test_fairness.py::test_an_instance_without_rest_is_throttled_after_a_minute_and_its_owner_told_once"
+    ),
     "SPAWN_DEPTH_MAX": "core/test_bounds.py::test_descendants_stand_only_so_deep",
     "ORG_SPAWNS_PER_MINUTE": (
         "engine/test_buckets.py::test_an_org_spawns_a_burst_at_once_and_then_so_many_a_minute"

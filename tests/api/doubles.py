@@ -404,6 +404,9 @@ class FakeEngine:
         for _, _, subscriber in heard:
             subscriber.refuse(error)
 
+    def is_throttled(self, key: InstanceKey) -> bool:
+        return False
+
     def usable(self) -> bool:
         return self.is_usable
 

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from statebacked.api.lifecycle import proof_of
+from statebacked.core.phases import Tick
 from statebacked.core.policy import Policy
 from statebacked.model.ids import InstanceKey, InstanceName, OrgId
 from statebacked.model.limits import (
@@ -182,6 +183,30 @@ async def test_a_repeat_gets_the_newest_state_where_the_answer_was_too_large_to_
         repeat = await send(client, **{"idempotency-key": "k"})
         assert repeat.json() == (newest if size > 1_000 else first).json()
         assert newest.json()["publicContext"]["count"] == 2
+
+
+async def test_an_instance_that_never_rests_is_shown_as_throttled_and_one_line_says_so() -> None:
+    async with serving(Policy(unasked_per_s=10, unasked_burst=2, throttled_ms=1_000)) as (w, client, server):
+        server.catalogue.versions.update(w.store.versions)
+        for _ in range(40):
+            await w.send("a", "wait", ms=1_000)
+        w.clock.wall += 1_000
+        w.engine._activations.alarms.scan_soon()
+        loaded = w.engine._activations.peek(InstanceKey(ORG, MACHINE, InstanceName("a")))
+        assert loaded is not None
+        await until(lambda: loaded.driver.activation.throttled_until is not None)
+        shown = []
+        for _ in range(25):
+            seq = loaded.driver.activation.seq
+            w.clock.mono += 100
+            loaded.driver.signal(Tick())
+            await until(lambda seq=seq: loaded.driver.activation.seq > seq)  # type: ignore[misc]
+            shown.append((await client.get(INSTANCE + "/admin")).json().get("throttled", False))
+        assert shown == [False] * 9 + [True] * 16
+        told = [line for _, _, line in w.told if "more to do" in line]
+        assert told == [
+            "for 1 s there has been more to do than 10 steps a second that no client asks for: they wait"
+        ]
 
 
 async def test_a_dead_letter_of_which_only_the_head_was_kept_says_so_and_is_not_redriven() -> None:

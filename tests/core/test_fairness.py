@@ -1,9 +1,12 @@
 """Steps that no client asked for take from a bucket of their instance; an empty one delays, never drops."""
 
+from msgspec.structs import replace
 from tests.core import given
 
-from statebacked.core.phases import Activation, Tick
+from statebacked.core import fairness
+from statebacked.core.phases import Activation, Throttled, Tick
 from statebacked.core.policy import Policy
+from statebacked.model.limits import INSTANCE_THROTTLED_MS
 
 SLOW = Policy(unasked_per_s=10, unasked_burst=2)
 
@@ -39,3 +42,43 @@ def test_a_pause_fills_the_bucket_no_further_than_its_burst() -> None:
     for key in ("1.1", "1.2", "1.3"):
         a = ring(a, key, 1_000_000)
     assert (a.seq, given.waiting_in_mailbox(a)) == (4, ["timer:1.3"])
+
+
+def restless(a: Activation, seconds: range, told: list[int]) -> Activation:
+    """Twice as much as it may is due; `told` gets the seconds at which its owner is told."""
+    for second in seconds:
+        for n in range(20):
+            now = second * 1_000 + n * 50
+            for signal in (given.timer(f"{second}.{n}"), Tick()):
+                decision = given.deciding(a, signal, now=now, policy=SLOW)
+                told += [second] * len(given.commands(decision, Throttled))
+                a = decision.activation
+            if given.computing(a):
+                a = given.after(a, given.stepped(a, given.step()), now=now, policy=SLOW)
+    return a
+
+
+def test_an_instance_without_rest_is_throttled_after_a_minute_and_its_owner_told_once() -> None:
+    assert Policy().throttled_ms == INSTANCE_THROTTLED_MS == 60_000
+    timers = tuple(given.pending(f"{second}.{n}") for second in range(300) for n in range(20))
+    told: list[int] = []
+
+    def is_throttled(second: int) -> bool:
+        return fairness.is_throttled(a, given.at(second * 1_000), SLOW)
+
+    a = restless(given.loaded(timers=timers), range(59), told)
+    assert (told, is_throttled(59)) == ([], False)
+    a = restless(a, range(59, 150), told)
+    assert (told, is_throttled(150)) == ([60], True)
+    assert not is_throttled(152), "it rests"
+    a = given.after(a, Tick(), now=150_000, policy=SLOW)
+    a = restless(replace(a, mailbox=()), range(153, 260), told)
+    assert (told, is_throttled(260)) == ([60, 213], True), "told again, of another time"
+
+
+def test_a_bucket_that_is_not_full_is_known() -> None:
+    a = given.loaded(timers=(given.pending("1.0"),))
+    assert fairness.is_full(a, given.at(0), SLOW)
+    a = ring(a, "1.0", 0)
+    assert not fairness.is_full(a, given.at(99), SLOW)
+    assert fairness.is_full(a, given.at(100), SLOW)

@@ -292,7 +292,7 @@ class Loaded:
                 self._judge_decision()
                 self._retire()
                 self.node.drop(self)
-            case phases.Publish() | phases.Complain():
+            case phases.Publish() | phases.Complain() | phases.Throttled():
                 pass
             case _:
                 raise AssertionError("the simulated machine has no family yet")

@@ -82,6 +82,7 @@ class InstanceRoutes:
                 "state": msgspec.Raw(record.view.value),
                 "context": msgspec.Raw(record.context),
                 "status": record.status,
+                **({"throttled": True} if self._engine.is_throttled(record.key) else {}),
                 "tags": msgspec.Raw(record.view.tags),
                 "done": record.view.done,
                 "machineVersion": version_info(version),

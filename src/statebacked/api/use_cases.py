@@ -62,6 +62,9 @@ class Engine(Protocol):
     async def admin_read(self, key: InstanceKey) -> InstanceRecord:
         """The whole instance; no authorizer is asked."""
 
+    def is_throttled(self, key: InstanceKey) -> bool:
+        """Whether the instance has long had more to do, unasked, than it may."""
+
     async def find_readable(
         self, index: IndexKey, ranges: Sequence[Range], *, order: Order, limit: int, auth: Json
     ) -> ReadablePage:

@@ -360,7 +360,7 @@ def _advance(
             may_keep = False
             a, kept = bookkeeping.keep(rest, envelopes[0], now, policy, out)
             continue
-        throttled = fairness.hold_back(a, envelopes[0], now, policy)
+        throttled = fairness.hold_back(a, envelopes[0], now, policy, out)
         if throttled is not None:
             return throttled, kept
         if upgrade.is_due(a, envelopes[0]):

@@ -91,10 +91,13 @@ class Waiting(NamedTuple):
 
 
 class Allowance(NamedTuple):
-    """What is left, at `at`, of the steps that no client causes; in thousandths of a step."""
+    """What is left, at `at`, of the steps that no client causes; in thousandths of a step. `empty_since`: it
+    has been empty again and again from then on. `is_told`: the machine's owner knows."""
 
     left: int
     at: Monotonic
+    empty_since: Monotonic | None = None
+    is_told: bool = False
 
 
 class Activation(Struct, frozen=True, kw_only=True, gc=False):
@@ -291,6 +294,10 @@ class Complain(Struct, frozen=True, gc=False):
     message: str
 
 
+class Throttled(Struct, frozen=True, gc=False):
+    """A line for the logs: the instance has long had more to do than it may without being asked."""
+
+
 Command = (
     Compute
     | Perform
@@ -310,6 +317,7 @@ Command = (
     | Gone
     | GoOn
     | Complain
+    | Throttled
 )
 
 

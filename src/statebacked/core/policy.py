@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from statebacked.model.limits import (
     DELIVERY_ATTEMPTS_MAX,
+    INSTANCE_THROTTLED_MS,
     INSTANCE_TIMERS_MAX,
     INSTANCE_UNASKED_STEPS_BURST,
     INSTANCE_UNASKED_STEPS_PER_S,
@@ -22,7 +23,7 @@ class Policy:
     """`settle_ms`: time to settle after the last outside event. `compute_ms`: time for one compute, its
     authorizer included, and for one perform. `upgrade_ms`: time for a whole upgrade. `batch_max`: outside
     envelopes that one compute may carry. `unasked_per_s`, `unasked_burst`: steps that no client causes, of
-    one instance."""
+    one instance; `throttled_ms`: how long it may need more before its owner is told."""
 
     settle_ms: int = 90_000
     compute_ms: int = 10_000
@@ -38,6 +39,7 @@ class Policy:
     spawn_depth_max: int = SPAWN_DEPTH_MAX
     unasked_per_s: int = INSTANCE_UNASKED_STEPS_PER_S
     unasked_burst: int = INSTANCE_UNASKED_STEPS_BURST
+    throttled_ms: int = INSTANCE_THROTTLED_MS
     attempts_max: int = DELIVERY_ATTEMPTS_MAX
     retry_first_ms: int = 1_000
     retry_longest_ms: int = 60_000

@@ -173,7 +173,7 @@ class Activations:
         self._loaded[loaded.key] = loaded
         if len(self._loaded) > ACTIVATIONS_MAX:
             for candidate in list(islice(self._loaded.values(), 100)):
-                if candidate.is_idle() and candidate is not loaded:
+                if candidate.may_be_dropped() and candidate is not loaded:
                     self._drop(candidate)
                 else:  # it is in use, or its bucket would be full again: the next ones are looked at sooner
                     self._loaded.move_to_end(candidate.key)

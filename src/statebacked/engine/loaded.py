@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
+import structlog
 
-from statebacked.core import phases
+from statebacked.core import fairness, phases
 from statebacked.core.phases import Activation, Command, Settled
 from statebacked.core.policy import Policy
 from statebacked.engine.callers import Callers
@@ -27,6 +28,8 @@ from statebacked.model.values import (
     StateView,
 )
 from statebacked.ports import Attached, Clock, Code, Ids, MachineLog, Machines, Migrator, Outbox, Saved, Store
+
+logger = structlog.get_logger(__name__)
 
 
 class _Event(msgspec.Struct):
@@ -182,6 +185,8 @@ class Loaded:
                 self._begin_upgrade(command)
             case phases.Become(version):
                 self._become(version)
+            case phases.Throttled():
+                self._tell_of_throttling()
             case phases.GoOn():
                 self.driver.signal(phases.Tick())
             case phases.Gone():
@@ -192,6 +197,21 @@ class Loaded:
                 self._surroundings.gone(self)
             case _:
                 raise AssertionError(command)
+
+    def _tell_of_throttling(self) -> None:
+        policy = self._parts.policy
+        pace = f"{policy.unasked_per_s} steps a second that no client asks for"
+        self._tell(f"for {policy.throttled_ms // 1000} s there has been more to do than {pace}: they wait")
+        logger.warning("an instance is throttled", **self.key._asdict())
+
+    def is_throttled(self) -> bool:
+        """It has long had more to do, unasked, than it may."""
+        return fairness.is_throttled(self.driver.activation, self._parts.clock.now(), self._parts.policy)
+
+    def may_be_dropped(self) -> bool:
+        """Nothing is under way, and its bucket is full, as it would be when it is loaded again."""
+        now = self._parts.clock.now()
+        return self.is_idle() and fairness.is_full(self.driver.activation, now, self._parts.policy)
 
     def _tell(self, line: str) -> None:
         self._parts.machine_log(self.code, self.key, "stderr", line)

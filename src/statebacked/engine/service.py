@@ -260,6 +260,11 @@ class Engine:
             raise NotFound("there is no instance of that name")
         return record
 
+    def is_throttled(self, key: InstanceKey) -> bool:
+        """Whether it has long had more to do, unasked, than it may."""
+        loaded = self._activations.peek(key)
+        return loaded is not None and loaded.is_throttled()
+
     async def find_readable(
         self, index: IndexKey, ranges: Sequence[Range], *, order: Order, limit: int, auth: Json
     ) -> ReadablePage:
