@@ -476,6 +476,8 @@ def keys_of_repeatable_requests_are_kept(d: Decided) -> None:
 
 def what_waits_waits_for_its_bucket(d: Decided, o: Outcome) -> None:
     a = o.after
+    if d.has(phases.Throttled):
+        must(a.throttled_until is not None, "only who is held back is told that it is throttled")
     if isinstance(a.phase, Stepping | Performing):
         must(a.throttled_until is None, "nothing is held back while something is under way")
     is_elsewhere = a.is_draining or d.has(phases.GoOn) or d.has(phases.Gone)

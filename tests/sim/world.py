@@ -368,6 +368,7 @@ def _policy(rng: Random) -> Policy:
         spawn_depth_max=rng.choice((1, 2, 64)),
         unasked_per_s=rng.choice((15, 200)),
         unasked_burst=rng.choice((2, 20, 5_000)),
+        throttled_ms=100,
         attempts_max=3,
         retry_first_ms=200,
         retry_longest_ms=500,
