@@ -197,13 +197,14 @@ def _is_of_pair(one: MessageRow, other: MessageRow) -> bool:
 
 
 def messages_are_counted(a: Activation, rows: MemoryInstances, uncounted: int) -> None:
-    """When it is loaded; the record was read before, and some may have been consumed since. `uncounted`: how
-    many were redriven meanwhile."""
-    own = [r for r in rows.messages.values() if r.instance == a.instance and r.dead_at is None]
-    must(
-        a.undelivered + uncounted >= sum(r.message.kind not in ("self", "failed") for r in own),
-        "messages on their way are counted",
-    )
+    """Never too few: what has just been consumed may not be known yet. `uncounted`: how many were redriven
+    while it was being loaded."""
+    must(a.undelivered + uncounted >= on_their_way(a.instance, rows), "messages on their way are counted")
+
+
+def on_their_way(instance: InstanceId, rows: MemoryInstances) -> int:
+    own = [r.message.kind for r in rows.messages.values() if r.instance == instance and r.dead_at is None]
+    return sum(kind not in ("self", "failed") for kind in own)
 
 
 # --- one decision ------------------------------------------------------------------------------------

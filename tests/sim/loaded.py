@@ -67,6 +67,7 @@ class Loaded:
         self.instance = activation.instance
         self.version = activation.version
         self.outside: dict[EnvelopeId, Envelope] = {}
+        self.uncounted = uncounted
         if node.epoch == node.disk.epoch:
             family.messages_are_counted(activation, node.disk.rows, uncounted)
         self.watch = watch.Watch(node.policy, loaded_at=activation.seq)
@@ -238,6 +239,8 @@ class Loaded:
         if self.driver.has_ended or self.is_committing() or self.node.epoch != self.disk.epoch:
             return
         self._judge_decision()
+        if self.instance not in self.disk.miscounted:
+            family.messages_are_counted(self.a, self.disk.rows, self.uncounted)
         watch.rest(self.watch, self.life(), self.a, self.outside, self.s.clockwork.now())
 
     # --- commands ------------------------------------------------------------------------------------

@@ -33,14 +33,15 @@ MOVED = 1_000_000  # numbers of the events of timers that an upgrade has moved
 
 class Event(Struct, frozen=True, omit_defaults=True):
     """`number` tells one sending from another. `run` is the service run that it comes from. `order`: of an
-    event of the machine to itself, (step, position in it). `kin`: what it causes may be for others."""
+    event of the machine to itself, (step, position in it). `kin`: what it causes may be for others; 0 no,
+    1 yes, 2 makes and leaves children all the time, which speak to their parents."""
 
     type: str
     number: int = 0
     fuel: int = 0
     run: tuple[str, int] | None = None
     order: tuple[int, int] | None = None
-    kin: bool = False
+    kin: int = 0
 
     def is_ending(self) -> bool:
         return self.run is not None and self.type in ENDINGS
@@ -182,7 +183,7 @@ def _transition(state: State, event: Event, dice: Iterator[int]) -> Reaction:
     starts, stops = _services(live, fuel, dice)
     live = [s for s in live if s not in stops]
     live += [s for s in starts if s not in live]
-    done = steps > 1 and next(dice) % 100 < (6 if event.kin else 1)
+    done = steps > 1 and next(dice) % 100 < (1, 6, 4)[event.kin]
     context = state.context
     if next(dice) % 100 < 60:
         count = context.count + 1 + next(dice) % 5
@@ -195,30 +196,30 @@ def _transition(state: State, event: Event, dice: Iterator[int]) -> Reaction:
         sends=sends,
         starts=() if done else tuple(ServiceId(s) for s in starts),
         stops=tuple(ServiceId(s) for s in stops),
-        outgoing=_outgoing(fuel, dice) if event.kin else (),
+        outgoing=_outgoing(fuel, dice, event.kin) if event.kin else (),
         output=Json(b"%d" % digest) if done and digest % 2 else None,
         has_effects=bool(starts or stops) or next(dice) % 100 < 25,
     )
 
 
-def _outgoing(fuel: int, dice: Iterator[int]) -> tuple[Outgoing, ...]:
+def _outgoing(fuel: int, dice: Iterator[int], kin: int) -> tuple[Outgoing, ...]:
     items: list[Outgoing] = []
-    for _ in range((0, 0, 1, 1, 2)[next(dice) % 5]):
+    for _ in range(((0, 0, 1, 1, 2) if kin == 1 else (1, 1, 1, 2, 3))[next(dice) % 5]):
         choice = next(dice) % 6
         service = ServiceId(NAMES[2 + next(dice) % 2])
-        if fuel < 0 or choice == 0:
+        if fuel < 0 or choice < kin:
             items.append(Unlink(service))
-        elif choice < 3:
+        elif choice < 2 + kin:
             context = Json(b'{"seed":%d}' % (next(dice) % 100)) if next(dice) % 2 else None
             items.append(Spawn(service, _address(2 + next(dice) % 2), None, context))
         else:
-            event = Json(encode(Event("message", next(dice), fuel, kin=True)))
-            items.append(SendTo(_target(dice), event))
+            event = Json(encode(Event("message", next(dice), fuel, kin=kin)))
+            items.append(SendTo(_target(dice, kin), event))
     return tuple(items)
 
 
-def _target(dice: Iterator[int]) -> Target:
-    n = next(dice) % (len(NAMES) + 2)
+def _target(dice: Iterator[int], kin: int) -> Target:
+    n = next(dice) % (len(NAMES) + (2 if kin == 1 else 8))
     return _address(n) if n < len(NAMES) else TO_PARENT
 
 
@@ -226,7 +227,7 @@ def _address(n: int) -> Address:
     return Address(MachineName("machine"), InstanceName(NAMES[n]))
 
 
-def _timers(steps: int, fuel: int, dice: Iterator[int], is_kin: bool) -> tuple[SetTimer | CancelTimer, ...]:
+def _timers(steps: int, fuel: int, dice: Iterator[int], kin: int) -> tuple[SetTimer | CancelTimer, ...]:
     operations: list[SetTimer | CancelTimer] = []
     if next(dice) % 100 >= 45:
         return ()
@@ -235,18 +236,18 @@ def _timers(steps: int, fuel: int, dice: Iterator[int], is_kin: bool) -> tuple[S
         if fuel < 0 or next(dice) % 100 < 40:
             operations.append(CancelTimer(send_id))
         else:
-            event = Event("after", steps * 10 + n, fuel, kin=is_kin)
+            event = Event("after", steps * 10 + n, fuel, kin=kin)
             delay_ms = DELAYS_MS[next(dice) % len(DELAYS_MS)]
-            to = _target(dice) if is_kin and next(dice) % 3 == 0 else None
+            to = _target(dice, kin) if kin and next(dice) % 3 == 0 else None
             if to is not None:
-                event = Event("message", next(dice), fuel, kin=True)
+                event = Event("message", next(dice), fuel, kin=kin)
             operations.append(SetTimer(send_id, delay_ms, Json(encode(event)), to))
     return tuple(operations)
 
 
-def _send(steps: int, n: int, fuel: int, is_kin: bool) -> Json:
+def _send(steps: int, n: int, fuel: int, kin: int) -> Json:
     """Every send leaves room before and after it for one that is made while performing."""
-    return Json(encode(Event("self", steps * 10 + n, fuel, order=(steps, 10 * (n + 1)), kin=is_kin)))
+    return Json(encode(Event("self", steps * 10 + n, fuel, order=(steps, 10 * (n + 1)), kin=kin)))
 
 
 def _services(live: list[str], fuel: int, dice: Iterator[int]) -> tuple[list[str], list[str]]:

@@ -292,6 +292,9 @@ class Node:
             self._departed.add(cause)
             if self._kinds.get(cause) == "failed":
                 continue  # its owner hears it and has not sent it
+            owner = self.disk.lives.get(cause.owner) if cause.owner is not None else None
+            if owner is not None and owner.key in self._loading:
+                self.disk.miscounted.add(owner.instance)  # its record may have been read before
             for loaded in list(self.loaded.values()):
                 if loaded.instance == cause.owner:
                     loaded.signal(phases.Departed(1))
@@ -310,6 +313,7 @@ class Node:
 
     def _redriven(self, letter: DeadLetter) -> None:
         if letter.kind not in ("timer", "self"):
+            self.disk.miscounted.add(letter.instance)  # that it was given up may be told later, or again
             self._departed.discard(Cause("message", letter.key, letter.instance))
             self.relay_soon()
         signal = phases.Redriven(_row_of(letter, self.s.clockwork.now().wall))

@@ -60,6 +60,7 @@ class Disk:
         self.lives: dict[InstanceId, Life] = {}
         self.rows = MemoryInstances()
         self.redriven: set[Cause] = set()  # messages that were given up once
+        self.miscounted: set[InstanceId] = set()  # who was not told of all that is not on its way any more
         self._policy = policy
 
     @property
@@ -87,6 +88,9 @@ class Disk:
         return found
 
     def apply(self, commit: Commit, asked_at: Instant, ended_in_silence: Iterable[ServiceRun]) -> Outcome:
+        if commit.deleted_at is not None and commit.instance in self.lives:
+            gone = self.lives[commit.instance].key
+            self.miscounted |= {row.instance for row in self.rows.messages.values() if row.to == gone}
         rows = family.foreign_rows(self.rows, commit)
         firsts = family.first_of_pairs(self.rows, rows)
         outcome = self.rows.apply(commit)

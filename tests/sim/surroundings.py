@@ -47,6 +47,7 @@ class Surroundings:
         self.clockwork = clockwork
         self.faults = faults
         self.policy = policy
+        self.kinship = 1  # of events that the worker words for a parent
         self.is_calm = False
         self.is_ending = False  # nothing new begins
         self.selected: dict[EnvelopeId, bool] = {}

@@ -286,12 +286,16 @@ class Worker:
                 event = Json(encode(Event("init", self.s.next_number(), self.s.fuel(2))))
                 return event, event
             case ServiceFailed() if envelope.origin is not None:
-                event = Json(encode(Event("child-failed", self.s.next_number(), self.s.fuel(1), kin=True)))
+                event = Json(
+                    encode(Event("child-failed", self.s.next_number(), self.s.fuel(1), kin=self.s.kinship))
+                )
                 return event, event
             case ChildDone():
                 if self.rng.random() < 0.3:
                     return UNWORDED_DONE, None
-                event = Json(encode(Event("child-done", self.s.next_number(), self.s.fuel(1), kin=True)))
+                event = Json(
+                    encode(Event("child-done", self.s.next_number(), self.s.fuel(1), kin=self.s.kinship))
+                )
                 return event, event
             case ServiceFailed():
                 assert envelope.service is not None
