@@ -7,7 +7,7 @@ import resource
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -122,12 +122,14 @@ def write_until_it_works(asker: Asker, text: str) -> list[str]:
 
 
 @contextmanager
-def server_with_a_clock(folder: Path) -> Iterator[tuple[RealServer, Callable[[str], None]]]:
+def server_with_a_clock(
+    folder: Path, starts: str = "+0", arguments: Sequence[str] = ()
+) -> Iterator[tuple[RealServer, Callable[[str], None]]]:
     """A server whose wall clock runs off by what was set last: `+2h`, `-30m`. Its monotonic clock is true."""
     library = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu" / "faketime" / "libfaketime.so.1"
     assert library.exists(), "the clock is set with Debian's faketime: sudo apt-get install faketime"
     offset = folder / "offset"
-    offset.write_text("+0\n")
+    offset.write_text(starts + "\n")
 
     def set_clock(text: str) -> None:
         offset.with_suffix(".new").write_text(text + "\n")
@@ -139,7 +141,7 @@ def server_with_a_clock(folder: Path) -> Iterator[tuple[RealServer, Callable[[st
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    with real_server(folder / "data", environment=environment) as server:
+    with real_server(folder / "data", arguments, environment) as server:
         yield server, set_clock
 
 

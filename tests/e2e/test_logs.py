@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.e2e.servers import BIN, E2E, RealServer, real_server
+from tests.e2e.test_disasters import server_with_a_clock
 
 TALKER = E2E / "machines" / "talker.js"
 
@@ -201,6 +202,17 @@ def test_a_server_that_is_killed_keeps_what_could_be_read(tmp_path: Path) -> Non
     with real_server(data) as second:
         send(second, "one", '{"type": "say", "text": "and more"}')
         assert [line for _, line in lines_of(second, "one")] == ["kept", "and more"]
+
+
+def test_lines_are_kept_for_the_days_that_are_set(tmp_path: Path) -> None:
+    with real_server(tmp_path / "data") as first:
+        first.smply("machines", "create", "--machine", "talker", "--node", str(TALKER))
+        create(first, "one")
+        send(first, "one", '{"type": "say", "text": "kept"}')
+    with server_with_a_clock(tmp_path, "+3d", ["--log-days", "4"]) as (second, _):
+        assert lines_of(second, "one") == [("stdout", "kept")]
+    with server_with_a_clock(tmp_path, "+3d", ["--log-days", "2"]) as (third, _):
+        assert any(lines_of(third, "one") == [] for _ in range(50))
 
 
 def test_the_published_client_retrieves_and_watches(server: RealServer) -> None:
