@@ -1,0 +1,141 @@
+"""Instances that never rest, in all ways at once on one server: their neighbours hardly notice, nothing of
+theirs is lost, and pausing or deleting them stops them."""
+
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from statistics import median
+from time import perf_counter
+
+import httpx
+import pytest
+
+from statebacked.api.lifecycle import proof_of
+from tests.e2e.asking import Asker, Json, answered, refused
+from tests.e2e.servers import E2E, RealServer, real_server
+
+RESTLESS, QUIET = "restless", "quiet"
+EVENTS = 60  # of a neighbour, each time that it is measured
+WINDS_MAX = 100
+WIND: Json = {"type": "wind", "ms": 3_000}
+WAYS: dict[str, Json] = {
+    "spins": {"type": "spin"},
+    "breeds": {"type": "beat"},
+    "ticks": {"type": "tick"},
+    "pings": {"type": "ping"},
+    "serves": {"type": "serve"},
+}
+GUILTY = (*WAYS, "winds", "pongs")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    with real_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+def neighbour(asker: Asker) -> Asker:
+    asker.deploy(QUIET, E2E / "machines" / "bells.js")
+    answered(asker.create(QUIET, "n"))
+    median_ms(asker)
+    return asker
+
+
+def median_ms(asker: Asker) -> float:
+    """How long an event takes."""
+    taken = []
+    for n in range(EVENTS):
+        begun = perf_counter()
+        answered(asker.send(QUIET, "n", {"type": "say", "text": str(n)}))
+        taken.append((perf_counter() - begun) * 1000)
+    return median(taken)
+
+
+def turns(asker: Asker) -> dict[str, int]:
+    return {name: asker.admin_state(RESTLESS, name)["context"]["turns"] for name in GUILTY}
+
+
+def rows(server: RealServer, sql: str, *parameters: object) -> int:
+    with closing(sqlite3.connect(f"file:{server.data / 'statebacked.sqlite3'}?mode=ro", uri=True)) as file:
+        (count,) = file.execute(sql, parameters).fetchone()
+    return int(count)
+
+
+def begin(server: RealServer, pool: ThreadPoolExecutor) -> dict[str, "Future[httpx.Response]"]:
+    """Some are answered only when the instance settles, which is never: they are told when it is paused."""
+    return {name: pool.submit(Asker(server).send, RESTLESS, name, WAYS[name]) for name in WAYS}
+
+
+def wind_up(asker: Asker) -> int:
+    """How many timers it has set when no more are let."""
+    for wound in range(WINDS_MAX):
+        response = asker.send(RESTLESS, "winds", WIND)
+        if not response.is_success:
+            refused(response, 400, "too-many-effects")
+            return 1_000 * wound
+    raise AssertionError("it may set as many timers as it likes")
+
+
+def set_status(asker: Asker, name: str, status: str) -> None:
+    path = f"/machines/{RESTLESS}/i/{name}/status"
+    assert asker.http.put(path, json={"status": status}).status_code == 204
+
+
+def test_neighbours_hardly_notice_and_nothing_is_lost_and_it_can_be_stopped(server: RealServer) -> None:
+    admin = Asker(server)
+    admin.deploy(RESTLESS, E2E / "machines" / "restless.js")
+    other = answered(admin.http.post("/orgs", json={"name": "other"}))["id"]
+    near, far = neighbour(Asker(server)), neighbour(Asker(server, org=other))
+    for name in GUILTY:
+        answered(admin.create(RESTLESS, name))
+    for one, another in (("pings", "pongs"), ("pongs", "pings")):
+        answered(admin.send(RESTLESS, one, {"type": "meet", "other": another}))
+    before = [median_ms(near), median_ms(far)]
+
+    with ThreadPoolExecutor(len(WAYS)) as pool:
+        begun = begin(server, pool)
+        wound = wind_up(admin)
+        for _ in range(4):
+            progress = turns(admin)
+            during = [median_ms(near), median_ms(far)]
+            told = f"{before} ms before, {during} ms now"
+            assert all(now < 10 * then + 50 for now, then in zip(during, before, strict=True)), told
+            assert all(progress[name] < count for name, count in turns(admin).items() if name != "winds")
+        for name in GUILTY:
+            set_status(admin, name, "paused")
+        for name, answer in begun.items():
+            assert answer.result(timeout=60).status_code == 200, name
+
+    stopped = turns(admin)
+    median_ms(near)
+    assert turns(admin) == stopped
+    nothing_is_lost(server, stopped, wound)
+    deletion_is_final(admin)
+
+
+def nothing_is_lost(server: RealServer, stopped: dict[str, int], wound: int) -> None:
+    """What has not happened yet waits."""
+    of = "instance = (SELECT id FROM instances WHERE machine = 'restless' AND name = ?) AND dead_at IS NULL"
+    assert rows(server, f"SELECT count(*) FROM messages WHERE kind = 'self' AND {of}", "spins") == 1
+    assert stopped["winds"] + rows(server, f"SELECT count(*) FROM timers WHERE {of}", "winds") == wound
+    assert rows(server, f"SELECT count(*) FROM timers WHERE {of}", "ticks") == 1
+    messages = f"SELECT count(*) FROM messages WHERE {of}"
+    on_their_way = rows(server, messages, "pings") + rows(server, messages, "pongs")
+    assert (on_their_way, stopped["pings"] - stopped["pongs"]) in ((1, 0), (1, 1))
+    made = rows(server, "SELECT count(*) FROM parents")
+    assert made + rows(server, messages, "breeds") == stopped["breeds"]
+    assert rows(server, "SELECT count(*) FROM messages WHERE dead_at IS NOT NULL") == 0
+
+
+def deletion_is_final(admin: Asker) -> None:
+    """Of one that runs, too."""
+    set_status(admin, "spins", "running")
+    set_status(admin, "ticks", "running")
+    for name in ("spins", "ticks"):
+        proofs = {
+            "dangerDataWillBeDeletedForever": True,
+            "hmacSha256OfMachineInstanceNameWithMachineNameKey": proof_of(RESTLESS, name),
+        }
+        assert admin.http.request("DELETE", f"/machines/{RESTLESS}/i/{name}", json=proofs).status_code == 204
+        refused(admin.get(RESTLESS, name), 404, "not-found")
