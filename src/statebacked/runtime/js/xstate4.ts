@@ -75,7 +75,8 @@ class Instance4 implements Instance {
     const recording = this.#record();
     const state = this.#compute(recording, () => {
       const own = copyPlain(machine.context); // one object for all instances, unless it comes from a function
-      const merged = isObject(context) ? { ...(own as object | undefined), ...context } : own;
+      const given = isObject(context) && Object.keys(context).length > 0; // an empty one leaves even `undefined` as it is
+      const merged = given ? { ...(own as object | undefined), ...context } : own;
       return machine.getInitialState(machine.initialStateValue, merged);
     });
     recording.actionsOf(state); // nothing records an initial state: its actions are in it, in both modes
