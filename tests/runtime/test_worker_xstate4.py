@@ -52,7 +52,9 @@ def test_a_toggler_toggles(worker4: WorkerProcess, predictable: str) -> None:
 
 
 @pytest.mark.parametrize("own", ["", "context: [1, 2],"])
-def test_an_empty_initial_context_leaves_that_of_the_machine_as_it_is(worker4: WorkerProcess, own: str) -> None:
+def test_an_empty_initial_context_leaves_that_of_the_machine_as_it_is(
+    worker4: WorkerProcess, own: str
+) -> None:
     assert created(worker4, "createMachine({ %s initial: 'a', states: { a: {} } });" % own, {}).context == (
         [1, 2] if own else None
     )

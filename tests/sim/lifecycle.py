@@ -81,6 +81,7 @@ def a_pause_stops_everything_and_holds_rows(d: Decided, after: Activation, pause
     told = [c.to for c in d.commands if isinstance(c, phases.ReplyRefused) and c.code == "invalid-state"]
     callers = [e.id for e in behind if e.wants_reply and e not in kept]
     must(told == callers, "who waits behind a pause is told")
+    must(d.has(phases.Rescan), "what was on its way to a paused instance is taken back")
 
 
 def a_resumed_instance_looks_for_what_was_held(d: Decided, after: Activation) -> None:

@@ -86,8 +86,8 @@ def keep(a: Activation, envelope: Envelope, now: Now, policy: Policy, out: list[
 
 def _pause(a: Activation, envelope: Envelope, out: list[Command]) -> Kept:
     """Services have been stopped, as at the deadline. Rows are held in the store; what the machine has sent
-    itself stays here, since nothing would bring it again."""
-    out.append(Reply(envelope.id, _view(a)))
+    itself stays here, since nothing would bring it again. What was on its way here is taken back."""
+    out += [Reply(envelope.id, _view(a)), Rescan()]
     kept = []
     for waiting in a.mailbox:
         if mailbox.is_control(waiting) or waiting.source == "self":

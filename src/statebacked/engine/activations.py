@@ -225,7 +225,10 @@ class Activations:
         return await self.conceive(due.to, await self._codes.for_creation(due.to, due.message.version))
 
     def _give(self, loaded: Loaded, due: DueMessage) -> None:
-        if not self.is_open or len(loaded.driver.activation.mailbox) >= MAILBOX_ENVELOPES_MAX // 2:
+        a = loaded.driver.activation
+        if a.status == "paused":
+            self.relay.held(due)
+        elif not self.is_open or len(a.mailbox) >= MAILBOX_ENVELOPES_MAX // 2:
             self.relay.turned_away(due)
         else:
             loaded.deliver(of_message(due))

@@ -3,9 +3,10 @@
 Theory of operation. Every message is a row of the store, written by its sender's commit and deleted by its
 recipient's. A *pair* is one sender and one recipient; within it order is kept, so only its first message is
 delivered, again after a refusal, until it is consumed or given up. What a commit has just written is known
-here at once; what was left by an earlier process, or was turned away, is found by a scan. A delivery that
-comes twice is dropped by the core, and one that gets lost is made again by the next scan, so nothing here has
-to be exact but the order.
+here at once; what was left by an earlier process is found by a scan. A delivery that gets lost, or whose end
+is not heard of because the answer of a commit was lost, is made again by the next scan; one that comes twice
+is dropped by the core, or by the store, which no longer has its row. So nothing here has to be exact but the
+order.
 
 Pairs that are ready take turns (turns.py), and so do those whose message makes a child.
 """
@@ -66,8 +67,8 @@ class _Pair:
 
 
 class Relay:
-    """`deliver` hands a message to its recipient; what becomes of it comes back by `done`, `redeliver` or
-    `turned_away`. `departed` tells the sender, if it is loaded, that so many are done with."""
+    """`deliver` hands a message to its recipient; what becomes of it comes back by `done`, `redeliver`,
+    `turned_away` or `held`. `departed` tells the sender, if it is loaded, that so many are done with."""
 
     def __init__(
         self,
@@ -125,10 +126,13 @@ class Relay:
 
     def turned_away(self, due: DueMessage) -> None:
         """Its recipient cannot take it now; no attempt is counted."""
-        assert due.message is not None
         pair = self._take_back(Cause("message", due.message.key, due.owner))
         if pair is not None:
             self._wake(pair, Instant(self._clock.now().wall + SETBACK_MS))
+
+    def held(self, due: DueMessage) -> None:
+        """Its recipient is paused. A scan finds it when that is over."""
+        self._take_back(Cause("message", due.message.key, due.owner))
 
     def _has_departed(self, due: DueMessage) -> None:
         if due.message.kind != "failed":  # which tells its owner of a child, and was not sent by it
@@ -273,6 +277,9 @@ class Relay:
         pair.is_under_way = True
         self._turns.began(pair.id.to)
         self._under_way[due.owner, due.message.key] = pair
+        self._hand_over(due)
+
+    def _hand_over(self, due: DueMessage) -> None:
         waiting = self._deliver(due)
         if waiting is not None:
             self._start(waiting)
@@ -309,9 +316,11 @@ class Relay:
     # --- the store
 
     async def _scan(self, now: Instant) -> None:
-        """Take up the first message of every pair; what is under way here is delivered once more."""
+        """Take up the first message of every pair; what has long been under way is delivered once more."""
         self._must_scan = False
-        after = 0
+        after, under_way = 0, list(self._under_way.items())
+        for pair in self._pairs.values():
+            pair.has_more = pair.has_missed = True  # a commit whose answer was lost may have written more
         try:
             while True:
                 rows = await self._store.due_messages(now, after=after, limit=SCAN_ROWS_MAX)
@@ -319,11 +328,15 @@ class Relay:
                     self._found(row)
                 self._pump()
                 if len(rows) < SCAN_ROWS_MAX:
-                    return
+                    break
                 after = rows[-1].row
         except StoreFailed as failure:
             logger.error("messages cannot be read", error=str(failure))
             self._must_scan = True
+            return
+        for cause, pair in under_way:
+            if self._under_way.get(cause) is pair:
+                self._hand_over(pair.queue[0])
 
     def _found(self, row: DueMessage) -> None:
         id = PairId(row.owner, row.to)
@@ -333,12 +346,8 @@ class Relay:
             pair.queue.append(row)
             pair.has_more = True
             self._make_ready(pair)
-        elif not pair.queue:
-            return  # it is being read
-        elif pair.is_under_way and pair.queue[0].message.key == row.message.key:
-            waiting = self._deliver(pair.queue[0])
-            if waiting is not None:
-                self._start(waiting)
+        elif pair.queue:
+            self._make_ready(pair)  # if it was held
 
     async def _sleep(self) -> None:
         pause_ms: float = SETBACK_MS if self._must_scan else SCAN_MS
