@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 
-from statebacked.engine import turns
+from statebacked.engine import activations, turns
 from statebacked.model.errors import StateBackedError
 from statebacked.model.ids import Seq
-from statebacked.model.values import Pause, Resume
+from statebacked.model.values import Pause, Resume, StateView
 from tests.engine.world import Fault, World, count_of, key_of, run, until, world
 
 
@@ -68,6 +68,7 @@ def test_paused_recipients_hold_back_nobody_else(
             names = ("p1", "p2", "p3", "a", "b")
             for name in names:
                 await w.create(name)
+            sending: list[asyncio.Task[StateView]] = []
             if not paused_first:  # what is under way to them when they are paused
                 w.machines.hold()
                 sending = [w.begin("a", "tell", to=name, say="early") for name in names[:3]]
@@ -75,8 +76,7 @@ def test_paused_recipients_hold_back_nobody_else(
                 w.machines.release()
             for name in names[:3]:
                 await w.engine.control(key_of(name), Pause())
-            if not paused_first:
-                await asyncio.gather(*sending)
+            await asyncio.gather(*sending)
             for name in (*names[:3], "b"):
                 await w.send("a", "tell", to=name, say="go")
             await until(lambda: count(w, "b") == 1)
@@ -93,7 +93,11 @@ def random_faults(rng: Random) -> list[Fault | None]:
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_messages_arrive_once_and_in_order_whatever_commits_fail(seed: int) -> None:
+def test_messages_arrive_once_and_in_order_whatever_commits_fail(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(activations, "SETBACK_MS", 0)
+
     async def story() -> None:
         async with world() as w:
             rng = Random(seed)
@@ -108,8 +112,7 @@ def test_messages_arrive_once_and_in_order_whatever_commits_fail(seed: int) -> N
                 except StateBackedError:
                     continue
             w.store.faults = []
-            while not all(is_at_rest(w, name, names) for name in names):
-                await asyncio.sleep(0.001)  # setbacks are in real time
+            await until(lambda: all(is_at_rest(w, name, names) for name in names))
 
     run(story)
 

@@ -51,13 +51,12 @@ def test_a_toggler_toggles(worker4: WorkerProcess, predictable: str) -> None:
     assert worker4.log_lines(1) == ["toggled"]
 
 
-@pytest.mark.parametrize("own", ["", "context: [1, 2],"])
+@pytest.mark.parametrize(("own", "context"), [("", None), ("context: [1, 2],", [1, 2])])
 def test_an_empty_initial_context_leaves_that_of_the_machine_as_it_is(
-    worker4: WorkerProcess, own: str
+    worker4: WorkerProcess, own: str, context: object
 ) -> None:
-    assert created(worker4, "createMachine({ %s initial: 'a', states: { a: {} } });" % own, {}).context == (
-        [1, 2] if own else None
-    )
+    machine = "createMachine({ OWN initial: 'a', states: { a: {} } });".replace("OWN", own)
+    assert created(worker4, machine, {}).context == context
 
 
 SERVICES = """createMachine({ predictableActionArguments: %s, id: "m", initial: "idle",

@@ -53,6 +53,12 @@ def foreign_rows(rows: MemoryInstances, commit: Commit) -> Rows:
     return {c: copy(row) for c, row in found.items() if row is not None}
 
 
+def gone(foreign: Rows, after: MemoryInstances) -> list[Cause]:
+    """Which of them are consumed or given up now."""
+    now = {cause: after.messages.get((cause.owner, cause.key)) for cause in foreign if cause.owner}
+    return [cause for cause, row in now.items() if row is None or row.dead_at is not None]
+
+
 def follow(life: Life, commit: Commit, steps: Steps, rows: Rows, fired: Sequence[Row]) -> None:
     """Check what a commit that the store has just accepted does for others, and take it over."""
     sendings: list[Sending] = []
@@ -92,7 +98,9 @@ def _consume(life: Life, commit: Commit, row: MessageRow, links: dict[str, Link]
         life.parent = parent
     elif message.kind in ("done", "failed") and message.link is not None:
         link = links.get(message.link.id)
-        if link is not None and link.run == message.link:
+        tellers = () if link is None else (link.child, Address(life.key.machine, life.key.name))
+        is_theirs = Address(row.sender.machine, row.sender.name) in tellers
+        if link is not None and link.run == message.link and is_theirs:
             del links[message.link.id]
 
 

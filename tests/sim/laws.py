@@ -162,7 +162,7 @@ def only_the_owner_writes(commit: Commit, epoch: Epoch) -> None:
 
 def nothing_is_written_for_nothing(life: Life, commit: Commit) -> None:
     rows = bool(commit.consumed or commit.rejected or commit.repeatables)
-    kept = bool(commit.parent or commit.status or commit.wish or commit.deleted_at)
+    kept = bool(commit.parent or commit.status or commit.wish or commit.deleted_at is not None)
     changes = commit.head is not None or set(commit.services) != life.services
     must(rows or kept or changes, "a commit changes something")
 

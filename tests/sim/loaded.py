@@ -51,6 +51,7 @@ class Host(Protocol):
     def rescan(self) -> None: ...
     def relay_soon(self) -> None: ...
     def delivered(self, causes: tuple[Cause, ...]) -> None: ...
+    def redeliver(self, cause: Cause) -> None: ...
     def drop(self, loaded: "Loaded") -> None: ...
     def arm(self, timers: tuple[DueTimer, ...]) -> None: ...
     def ended(self, loaded: "Loaded", ending: Ending) -> None: ...
@@ -59,7 +60,7 @@ class Host(Protocol):
 class Loaded:
     """What engine/loaded.py is in the server. Judges every command before it executes it."""
 
-    def __init__(self, node: Host, activation: Activation, uncounted: int) -> None:
+    def __init__(self, node: Host, activation: Activation, uncounted: int, read_at: int) -> None:
         self.node = node
         self.s = node.s
         self.disk = node.disk
@@ -68,6 +69,7 @@ class Loaded:
         self.version = activation.version
         self.outside: dict[EnvelopeId, Envelope] = {}
         self.uncounted = uncounted
+        self.read_at = read_at
         if node.epoch == node.disk.epoch:
             family.messages_are_counted(activation, node.disk.rows, uncounted)
         self.watch = watch.Watch(node.policy, loaded_at=activation.seq)
@@ -287,8 +289,8 @@ class Loaded:
                 self.node.relay_soon()
             case phases.Delivered(causes):
                 self.node.delivered(causes)
-            case phases.Redeliver():
-                self.node.relay_soon()
+            case phases.Redeliver(cause):
+                self.node.redeliver(cause)
             case phases.Rescan():
                 self.node.rescan()
             case phases.Gone():

@@ -47,6 +47,7 @@ LOST = "lost"
 class Loading:
     redriven: list[phases.Redriven] = field(default_factory=list)
     uncounted: int = 0  # messages to others that were redriven after the record was read, perhaps
+    read_at: int = 0  # how many commits the disk had applied when the record was read
     envelopes: list[Envelope] = field(default_factory=list)
     timers: list[DueTimer] = field(default_factory=list)
     messages: list[DueMessage] = field(default_factory=list)
@@ -74,8 +75,7 @@ class Node:
         self._pushed = 0
         self._pump_plan: Plan | None = None
         self._relay_plan: Plan | None = None
-        self._departed: set[Cause] = set()  # a sender hears once of each
-        self._kinds: dict[Cause, str] = {}
+        self._under_way: dict[Cause, DueMessage] = {}
         for key in disk.rows.undelivered(1_000):
             self._want(key)
         self._pump()
@@ -142,8 +142,14 @@ class Node:
         loading = self._loading.get(key)
         if loading is None:
             loading = self._loading[key] = Loading()
-            self.line.load(key, lambda found: self._have(key, loading, found))
+            self._load(key, loading)
         return loading
+
+    def _load(self, key: InstanceKey, loading: Loading) -> None:
+        def note(applied: int) -> None:
+            loading.read_at = applied
+
+        self.line.load(key, lambda found: self._have(key, loading, found), note)
 
     def _have(self, key: InstanceKey, loading: Loading, found: InstanceRecord | StoreFailed | None) -> None:
         del self._loading[key]
@@ -152,7 +158,7 @@ class Node:
                 if envelope.wants_reply:
                     self.refuse(envelope.id, "unavailable")
             return
-        loaded = self._hold(key, found, loading.uncounted)
+        loaded = self._hold(key, found, loading)
         for letter in loading.redriven:
             loaded.signal(letter)
         loaded.signal(phases.Tick())
@@ -165,7 +171,7 @@ class Node:
         if self.loaded.get(key) is loaded and loaded.a.view is None and loaded.is_idle():
             self.drop(loaded)
 
-    def _hold(self, key: InstanceKey, found: InstanceRecord | None, uncounted: int) -> Loaded:
+    def _hold(self, key: InstanceKey, found: InstanceRecord | None, loading: Loading) -> Loaded:
         number = ActivationNumber(self.s.next_number())
         if found is None:
             instance = InstanceId(f"ins_{number}")
@@ -174,7 +180,9 @@ class Node:
         else:
             activation = activate(found, number, self.epoch)
         self._instances[number] = activation.instance
-        loaded = self.loaded[key] = self._by_number[number] = Loaded(self, activation, uncounted)
+        loaded = self.loaded[key] = self._by_number[number] = Loaded(
+            self, activation, loading.uncounted, loading.read_at
+        )
         return loaded
 
     def ended(self, loaded: Loaded, ending: Ending) -> None:
@@ -201,7 +209,7 @@ class Node:
 
         def again() -> None:
             if self.is_alive:
-                self.line.load(loaded.key, lambda record: self._have(loaded.key, loading, record))
+                self._load(loaded.key, loading)
 
         self.line.load(loaded.key, found)
 
@@ -273,14 +281,19 @@ class Node:
     def _relay(self) -> None:
         if not self.is_alive or not self.is_open:
             return
-        rows = self.disk.rows
+        rows, under_way = self.disk.rows, list(self._under_way.items())
         for due in rows.due_messages(self.s.clockwork.now().wall, after=0, limit=1_000):
             self._deliver_message(due)
-        if any(row.message.kind != "self" and row.dead_at is None for row in rows.messages.values()):
+        for cause, due in under_way:
+            if cause in self._under_way and (due.owner, due.message.key) not in rows.messages:
+                self._deliver_message(due)  # the end of it may not have been heard of
+        if self._under_way or any(
+            row.message.kind != "self" and row.dead_at is None for row in rows.messages.values()
+        ):
             self.relay_soon(RELAY_MS)
 
     def _deliver_message(self, due: DueMessage) -> None:
-        self._kinds[Cause("message", due.message.key, due.owner)] = due.message.kind
+        self._under_way[Cause("message", due.message.key, due.owner)] = due
         loaded = self.loaded.get(due.to)
         if loaded is None:
             self._want(due.to).messages.append(due)
@@ -288,16 +301,25 @@ class Node:
             loaded.deliver(of_message(due))
 
     def delivered(self, causes: tuple[Cause, ...]) -> None:
-        for cause in [cause for cause in causes if cause not in self._departed]:
-            self._departed.add(cause)
-            if self._kinds.get(cause) == "failed":
-                continue  # its owner hears it and has not sent it
-            owner = self.disk.lives.get(cause.owner) if cause.owner is not None else None
-            if owner is not None and owner.key in self._loading:
-                self.disk.miscounted.add(owner.instance)  # its record may have been read before
-            for loaded in list(self.loaded.values()):
-                if loaded.instance == cause.owner:
-                    loaded.signal(phases.Departed(1))
+        """A sender hears once of each."""
+        for cause in causes:
+            due = self._under_way.pop(cause, None)
+            if due is not None and due.message.kind != "failed":  # of which its owner hears and has not sent
+                self._departs(due.owner, cause)
+        self.relay_soon()
+
+    def _departs(self, owner: InstanceId, cause: Cause) -> None:
+        for loaded in list(self.loaded.values()):
+            if loaded.instance == owner:
+                if self.disk.gone_at.get(cause, 0) <= loaded.read_at:
+                    self.disk.miscounted.add(owner)  # it was not there any more when it was counted
+                loaded.signal(phases.Departed(1))
+        life = self.disk.lives.get(owner)
+        if life is not None and life.key in self._loading:
+            self.disk.miscounted.add(owner)  # its record may have been read before
+
+    def redeliver(self, cause: Cause) -> None:
+        self._under_way.pop(cause, None)
         self.relay_soon()
 
     # --- dead letters --------------------------------------------------------------------------------
@@ -314,7 +336,6 @@ class Node:
     def _redriven(self, letter: DeadLetter) -> None:
         if letter.kind not in ("timer", "self"):
             self.disk.miscounted.add(letter.instance)  # that it was given up may be told later, or again
-            self._departed.discard(Cause("message", letter.key, letter.instance))
             self.relay_soon()
         signal = phases.Redriven(_row_of(letter, self.s.clockwork.now().wall))
         loaded = self.loaded.get(letter.sender)

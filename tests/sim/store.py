@@ -61,6 +61,8 @@ class Disk:
         self.rows = MemoryInstances()
         self.redriven: set[Cause] = set()  # messages that were given up once
         self.miscounted: set[InstanceId] = set()  # who was not told of all that is not on its way any more
+        self.applied = 0  # commits
+        self.gone_at: dict[Cause, int] = {}  # messages to others: the commit that was the last of each
         self._policy = policy
 
     @property
@@ -95,6 +97,8 @@ class Disk:
         firsts = family.first_of_pairs(self.rows, rows)
         outcome = self.rows.apply(commit)
         if outcome is Outcome.COMMITTED:
+            self.applied += 1
+            self.gone_at.update((cause, self.applied) for cause in family.gone(rows, self.rows))
             family.order_of_a_pair_is_kept(rows, firsts, self.redriven)
             if commit.birth is None and commit.instance not in self.lives:
                 family.nobody_was_there(commit, rows)
@@ -136,8 +140,14 @@ class Line:
         self._in_order(lambda: self._apply(commit, asked_at, ended_in_silence, answer))
         return answer
 
-    def load(self, key: InstanceKey, done: Callable[[InstanceRecord | StoreFailed | None], None]) -> None:
+    def load(
+        self,
+        key: InstanceKey,
+        done: Callable[[InstanceRecord | StoreFailed | None], None],
+        note: Callable[[int], None] = lambda _: None,
+    ) -> None:
         def read() -> None:
+            note(self._disk.applied)
             failed = self._clockwork.rng.random() < self._faults.load_fails
             found = StoreFailed("the disk is away") if failed else self._disk.rows.load(key)
             self._clockwork.after(self._latency(), lambda: None if self.is_cut else done(found))
