@@ -26,7 +26,7 @@ from tests.sim import decisions, family, lifecycle, upgrades, watch, worker
 from tests.sim.clockwork import Plan
 from tests.sim.laws import Life, must
 from tests.sim.machine import Event, encode, migrate, restore
-from tests.sim.store import Answer, Disk, Line
+from tests.sim.store import Answer, Disk, Line, saved_state
 from tests.sim.surroundings import Surroundings
 from tests.sim.worker import arrival_of
 
@@ -425,7 +425,7 @@ class Loaded:
             if isinstance(found, StoreFailed):
                 self.signal(WorkerLost())
             else:
-                base = self.disk.saved(self.key)
+                base = saved_state(found)
                 is_another = found is not None and found.id != self.instance
                 if base.seq != command.seq or is_another:
                     self.signal(WorkerLost())  # another owner has gone on

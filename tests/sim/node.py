@@ -159,7 +159,12 @@ class Node:
                     self.refuse(envelope.id, "unavailable")
             return
         loaded = self._hold(key, found, loading)
+        loaded.watch.coming = {
+            letter.row.key for letter in loading.redriven if isinstance(letter.row, Message)
+        }
         for letter in loading.redriven:
+            if isinstance(letter.row, Message):
+                loaded.watch.coming.discard(letter.row.key)
             loaded.signal(letter)
         loaded.signal(phases.Tick())
         for envelope in loading.envelopes:
@@ -189,6 +194,8 @@ class Node:
         """Nobody is forgotten: what stands in the history is answered, the rest goes on in order."""
         if not isinstance(ending, Outcome | StoreFailed | Fault):
             raise ending
+        if self.loaded.get(loaded.key) is not loaded:
+            return  # it was deleted
         self.drop(loaded)
         if ending is Outcome.FENCED:
             must(self.epoch != self.disk.epoch, "an owner is fenced only by the next one")

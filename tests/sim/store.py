@@ -73,12 +73,6 @@ class Disk:
         row = self.rows.names.get(key)
         return None if row is None else self.lives[row.id]
 
-    def saved(self, key: InstanceKey) -> Saved:
-        record = self.rows.load(key)
-        if record is None:
-            return Saved(Seq(0), Json(b"null"), Json(b"null"))
-        return Saved(record.view.seq, record.snapshot, record.context)
-
     def letters(self) -> list[DeadLetter]:
         return list(dead_letters(self.rows))
 
@@ -121,6 +115,12 @@ class Disk:
             _, indexed = self.rows.indexes.rows.get(commit.instance, (None, ()))
             index_rows_are_those_of_the_head(life, indexed)
         return outcome
+
+
+def saved_state(record: InstanceRecord | None) -> Saved:
+    if record is None:
+        return Saved(Seq(0), Json(b"null"), Json(b"null"))
+    return Saved(record.view.seq, record.snapshot, record.context)
 
 
 class Line:

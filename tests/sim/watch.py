@@ -6,7 +6,7 @@ from math import inf
 from statebacked.core import phases
 from statebacked.core.phases import Activation, Performing, Settled, Settling, Stepping, Upgrading
 from statebacked.core.policy import Policy
-from statebacked.model.ids import EnvelopeId, ServiceRun
+from statebacked.model.ids import EnvelopeId, RowKey, ServiceRun
 from statebacked.model.values import (
     Chattered,
     DueTimer,
@@ -31,6 +31,7 @@ class Watch:
     """What a bystander knows of an activation without asking the core."""
 
     policy: Policy
+    coming: set[RowKey] = field(default_factory=set)  # own messages of whose redrive it has not been told yet
     began: dict[EnvelopeId, float] = field(default_factory=dict)
     arrivals: dict[EnvelopeId, int] = field(default_factory=dict)
     alive: set[ServiceRun] = field(default_factory=set)  # started here, and nothing heard to the contrary
@@ -366,7 +367,7 @@ def arms(w: Watch, life: Life, due: DueTimer) -> None:
 
 def rest(w: Watch, life: Life | None, a: Activation, outside: dict[EnvelopeId, Envelope], now: Now) -> None:
     """No decision is under way and no commit either: the activation and the record say the same."""
-    memory_and_record_agree(life, a)
+    memory_and_record_agree(life, a, w.coming)
     nobody_is_forgotten(w, a, outside)
     phases_end(w, a, now)
     what_can_go_on_goes_on(w, a)
@@ -382,7 +383,7 @@ def rest(w: Watch, life: Life | None, a: Activation, outside: dict[EnvelopeId, E
     w.may_stop = False
 
 
-def memory_and_record_agree(life: Life | None, a: Activation) -> None:
+def memory_and_record_agree(life: Life | None, a: Activation, coming: set[RowKey]) -> None:
     if life is None:
         must(a.view is None and a.seq == 0, "an instance that is not stored does not exist")
         return
@@ -406,7 +407,7 @@ def memory_and_record_agree(life: Life | None, a: Activation) -> None:
     keys = [cause.key for cause in causes if cause is not None]
     ordered = life.in_order()
     must([k for k in keys if k in ordered] == ordered, "memory and record agree: messages")
-    must(life.redriven <= {*keys}, "memory and record agree: redriven messages")
+    must(life.redriven <= {*keys, *coming}, "memory and record agree: redriven messages")
 
 
 def nobody_is_forgotten(w: Watch, a: Activation, outside: dict[EnvelopeId, Envelope]) -> None:

@@ -48,6 +48,7 @@ MACHINE = MachineName("door")
 VERSION = VersionId("ver_1")
 ONE = InstanceId("ins_1")
 TWO = InstanceId("ins_2")
+THREE = InstanceId("ins_3")
 
 
 def key_of(instance: InstanceId, org: OrgId = ORG, machine: MachineName = MACHINE) -> InstanceKey:
@@ -95,11 +96,13 @@ def birth(
     messages: tuple[Message, ...] = (),
     services: tuple[ServiceRun, ...] = (),
     indexes: Indexed | None = None,
+    consumed: tuple[Cause, ...] = (),
 ) -> Commit:
     return Commit(
         instance=instance,
         epoch=epoch,
         base=Seq(0),
+        consumed=consumed,
         birth=Birth(key=key or key_of(instance), version=version, created_at=Instant(777)),
         head=head(1, context),
         transitions=(transition(instance, 1),),

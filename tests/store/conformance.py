@@ -11,11 +11,13 @@ from statebacked.model.ids import (
     Instant,
     MachineName,
     OrgId,
+    RowKey,
     Seq,
 )
-from statebacked.model.values import InstanceRecord, Json, Outcome, PendingTimer, StateView
+from statebacked.model.values import Cause, InstanceRecord, Json, Outcome, PendingTimer, StateView
 from tests.store.builders import (
     ONE,
+    THREE,
     TWO,
     VERSION,
     BothPorts,
@@ -293,6 +295,16 @@ class CauseLaws:
         assert await store.commit(again) is CAUSE_GONE
         assert await record_of(store, ONE) == before
         assert len(await store.list_transitions(key_of(ONE), after=Seq(0), limit=10)) == 1
+
+    async def test_nobody_is_born_of_a_message_that_is_gone(self, store: BothPorts) -> None:
+        epoch = await store.acquire("me")
+        await store.commit(birth(ONE, epoch, messages=(message("1.1"),)))
+        cause = Cause("message", RowKey("1.1"), ONE)
+        assert await store.commit(birth(TWO, epoch, consumed=(cause,))) is COMMITTED
+        assert await store.commit(birth(TWO, epoch, consumed=(cause,))) is NAME_TAKEN
+        assert await store.commit(birth(THREE, epoch, consumed=(cause,))) is CAUSE_GONE
+        assert await store.load(key_of(THREE)) is None
+        assert await store.commit(birth(THREE, epoch)) is COMMITTED
 
     async def test_one_cause_that_is_gone_keeps_the_others(self, store: BothPorts) -> None:
         epoch = await store.acquire("me")

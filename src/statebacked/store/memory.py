@@ -158,8 +158,9 @@ class MemoryInstances:
         if commit.birth is not None:
             if commit.birth.key in self.names:
                 return Outcome.NAME_TAKEN
-            return Outcome.COMMITTED if row is None else Outcome.FENCED
-        if row is None:
+            if row is not None:
+                return Outcome.FENCED
+        elif row is None:
             is_rejection = commit.base == 0 and commit.head is None and commit.rejected is not None
             if not is_rejection:
                 return Outcome.FENCED

@@ -130,6 +130,8 @@ class CommitWriter:
         assert birth is not None
         assert head is not None
         assert head.context is not None, "a birth has no context to keep"
+        if commit.consumed and not self._causes_stand(cursor, commit):
+            return self._why_not_born(cursor, commit)
         services = msgspec.json.encode(commit.services)
         identity = (commit.instance, *birth.key, birth.version, birth.created_at)
         context = head.context if len(head.context) <= CONTEXT_INLINE_BYTES_MAX else b""
@@ -139,8 +141,15 @@ class CommitWriter:
             if not context:
                 cursor.execute(self._sql["put_large_context"], (commit.instance, head.context))
             return Outcome.COMMITTED
-        taken = cursor.execute(self._sql["is_name_taken"], birth.key).fetchone()
-        return Outcome.NAME_TAKEN if taken else Outcome.FENCED
+        return self._why_not_born(cursor, commit)
+
+    def _why_not_born(self, cursor: sqlite3.Cursor, commit: Commit) -> Outcome:
+        """The name goes before the id, and both before the message that was to create it."""
+        assert commit.birth is not None
+        if cursor.execute(self._sql["is_name_taken"], commit.birth.key).fetchone():
+            return Outcome.NAME_TAKEN
+        exists = cursor.execute(self._sql["does_exist"], (commit.instance,)).fetchone()
+        return Outcome.FENCED if exists else Outcome.CAUSE_GONE
 
     def _causes_stand(self, cursor: sqlite3.Cursor, commit: Commit) -> bool:
         """Whether every row that the commit consumes or rejects is there and no dead letter."""
