@@ -325,10 +325,6 @@ class Node:
         if life is not None and life.key in self._loading:
             self.disk.miscounted.add(owner)  # its record may have been read before
 
-    def redeliver(self, cause: Cause) -> None:
-        self._under_way.pop(cause, None)
-        self.relay_soon()
-
     # --- dead letters --------------------------------------------------------------------------------
 
     def redrive(self, letter: DeadLetter) -> None:
