@@ -159,12 +159,9 @@ class Node:
                     self.refuse(envelope.id, "unavailable")
             return
         loaded = self._hold(key, found, loading)
-        loaded.watch.coming = {
-            letter.row.key for letter in loading.redriven if isinstance(letter.row, Message)
-        }
+        loaded.watch.untold = len(loading.redriven)
         for letter in loading.redriven:
-            if isinstance(letter.row, Message):
-                loaded.watch.coming.discard(letter.row.key)
+            loaded.watch.untold -= 1
             loaded.signal(letter)
         loaded.signal(phases.Tick())
         for envelope in loading.envelopes:
