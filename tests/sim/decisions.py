@@ -17,6 +17,7 @@ from statebacked.model.values import (
     Commit,
     Control,
     Envelope,
+    External,
     Forward,
     Initialize,
     Internal,
@@ -243,7 +244,20 @@ def _callers(d: Decided) -> set[EnvelopeId]:
 def is_full(d: Decided, envelope: Envelope) -> bool:
     waiting = d.before.mailbox
     of_caller = [e for e in waiting if e.auth == envelope.auth]
-    return len(waiting) >= d.policy.mailbox_max or len(of_caller) >= d.policy.mailbox_per_auth_max
+    is_too_many = len(waiting) >= d.policy.mailbox_max or len(of_caller) >= d.policy.mailbox_per_auth_max
+    return is_too_many or _is_too_heavy(d, envelope)
+
+
+def _is_too_heavy(d: Decided, envelope: Envelope) -> bool:
+    """One alone always fits, and so does one of no more than its share of the bytes."""
+    size = _size_of(envelope)
+    if not d.before.mailbox or size * d.policy.mailbox_max <= d.policy.mailbox_bytes_max:
+        return False
+    return sum(_size_of(e) for e in d.before.mailbox) + size > d.policy.mailbox_bytes_max
+
+
+def _size_of(envelope: Envelope) -> int:
+    return len(envelope.payload.event) if isinstance(envelope.payload, External) else 0
 
 
 def has_flooded(d: Decided, sent: Sent) -> bool:
@@ -476,20 +490,33 @@ def keys_of_repeatable_requests_are_kept(d: Decided) -> None:
 
 def what_waits_waits_for_its_bucket(d: Decided, o: Outcome) -> None:
     a = o.after
-    if d.has(phases.Throttled):
-        must(a.throttled_until is not None, "only who is held back is told that it is throttled")
     if isinstance(a.phase, Stepping | Performing):
         must(a.throttled_until is None, "nothing is held back while something is under way")
-    is_elsewhere = a.is_draining or d.has(phases.GoOn) or d.has(phases.Gone)
-    if isinstance(a.phase, Stepping | Performing | Upgrading) or is_elsewhere:
+    if _begins_elsewhere(d, a):
         return
-    first = next(iter((*a.owed, *a.mailbox) if isinstance(a.phase, Settling) or a.mailbox else ()), None)
-    if first is None or a.status == "paused":
+    first = _next_of(a)
+    if first is None:
         must(a.throttled_until is None, "nothing is held back where nothing waits")
         return
     must(first.source != "client" and o.allowance < 1_000, "what may begin begins")
     pause_ms = ceil((1_000 - o.allowance) / d.policy.unasked_per_s)
     must(a.throttled_until == d.now.mono + pause_ms, "what is held back begins when its bucket has a step")
+
+
+def is_held_back(d: Decided, after: Activation) -> bool:
+    """Something waits for its bucket, and for nothing else."""
+    return not _begins_elsewhere(d, after) and _next_of(after) is not None
+
+
+def _begins_elsewhere(d: Decided, a: Activation) -> bool:
+    is_busy = isinstance(a.phase, Stepping | Performing | Upgrading)
+    return is_busy or a.is_draining or d.has(phases.GoOn) or d.has(phases.Gone)
+
+
+def _next_of(a: Activation) -> Envelope | None:
+    if a.status == "paused":
+        return None
+    return next(iter((*a.owed, *a.mailbox) if isinstance(a.phase, Settling) or a.mailbox else ()), None)
 
 
 # --- answers and alarms ------------------------------------------------------------------------------

@@ -12,12 +12,19 @@ from statebacked.model.ids import InstanceId, Instant, ServiceRun, VersionId
 from statebacked.model.values import (
     Address,
     Cause,
+    ChildDone,
     Commit,
+    DueMessage,
+    Envelope,
+    External,
+    Initialize,
     Json,
     Link,
     Message,
+    Origin,
     Parent,
     SendTo,
+    ServiceFailed,
     Spawn,
     Target,
     ToParent,
@@ -43,6 +50,38 @@ class Sending(NamedTuple):
     version: VersionId | None = None
     depth: int = 0
     owner: InstanceId | None = None
+
+
+def is_delivered_as_it_was_sent(due: DueMessage, envelope: Envelope) -> None:
+    message, sender = due.message, Address(due.sender.machine, due.sender.name)
+    parent = None
+    auth = {"stateBackedSender": {"machineName": sender.machine, "machineInstanceName": sender.name}}
+    tells_of_child = message.kind in ("done", "failed")
+    match message.kind:
+        case "create":
+            must(envelope.payload == Initialize(context_of(message)), "a child gets the context it was given")
+            assert message.link is not None
+            parent = Parent(due.owner, sender, message.link, message.depth)
+        case "done":
+            must(envelope.payload == ChildDone(message.event), "a parent gets what its child came to")
+        case "failed":
+            told = json.loads(message.event)
+            must(envelope.payload == ServiceFailed(told["code"], told["message"]), "a parent is told why")
+        case _:
+            must(envelope.payload == External(message.event), "a message arrives as it was sent")
+    must(envelope.origin == Origin(sender, message.link, parent), "a message says who has sent it")
+    if tells_of_child:
+        must(envelope.auth is None, "what the platform tells is not judged")
+    else:
+        must(envelope.auth is not None and json.loads(envelope.auth) == auth, "a message is its sender's")
+    must(envelope.service == (message.link if tells_of_child else None), "a run is told of its own child")
+    is_of_row = envelope.cause == Cause("message", message.key, due.owner)
+    must(is_of_row and envelope.attempts == due.attempts, "a message is delivered for its row")
+    must(envelope.source == "instance" and not envelope.wants_reply, "nobody waits for a message")
+
+
+def context_of(message: Message) -> Json | None:
+    return None if message.event == b"null" else message.event
 
 
 def foreign_rows(rows: MemoryInstances, commit: Commit) -> Rows:

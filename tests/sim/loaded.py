@@ -168,6 +168,8 @@ class Loaded:
             allowance=watch.allowance_left(self.watch, decided.now),
         )
         decisions.judge(decided, outcome)
+        is_held_back = decisions.is_held_back(decided, self.a)
+        watch.throttling_is_told_once(self.watch, decided, is_held_back=is_held_back)
         lifecycle.judge(decided, self.a)
         family.judge(decided, self.a)
         upgrades.judge(decided, self.a)

@@ -30,7 +30,7 @@ from statebacked.model.values import (
     Timer,
 )
 from statebacked.ports import StoreFailed
-from tests.sim import worker
+from tests.sim import family, worker
 from tests.sim.clockwork import Plan
 from tests.sim.laws import Life, must
 from tests.sim.loaded import Fault, Loaded
@@ -302,7 +302,9 @@ class Node:
         if loaded is None:
             self._want(due.to).messages.append(due)
         else:
-            loaded.deliver(of_message(due))
+            envelope = of_message(due)
+            family.is_delivered_as_it_was_sent(due, envelope)
+            loaded.deliver(envelope)
 
     def delivered(self, causes: tuple[Cause, ...]) -> None:
         """A sender hears once of each."""

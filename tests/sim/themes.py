@@ -9,6 +9,7 @@ from statebacked.model.values import Control, Delete, Pause, Resume, Wish
 from tests.sim.surroundings import Faults
 from tests.sim.worker import INSIDE_BYTES
 
+EVENT_BYTES = 64  # of an event of a client, or twice that: so that a bound in bytes is reached exactly
 VERSIONS = (None, VersionId("ver"), VersionId("other"))
 
 
@@ -77,6 +78,7 @@ def policy_of(rng: Random, theme: Theme) -> Policy:
         upgrade_ms=rng.choice((300, 2_000)),
         batch_max=rng.choice((1, 1, 4, 64)),
         mailbox_max=rng.randint(3, 8) if is_tight else 1_000,
+        mailbox_bytes_max=EVENT_BYTES * rng.choice((1, 2, 3, 6, 8, 1_000)) if is_tight else 1_000_000,
         mailbox_per_auth_max=rng.randint(1, 4) if is_tight else 100,
         mailbox_per_service_max=rng.choice((1, 2, 6)) if is_tight else 1_000,
         inside_bytes_max=INSIDE_BYTES * rng.choice((1, 3)) if is_tight else 1_000_000,

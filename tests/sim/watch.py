@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from math import inf
 
-from statebacked.core import phases
+from statebacked.core import fairness, phases
 from statebacked.core.phases import Activation, Performing, Settled, Settling, Stepping, Upgrading
 from statebacked.core.policy import Policy
 from statebacked.model.ids import EnvelopeId, ServiceRun
@@ -57,6 +57,8 @@ class Watch:
     over: set[ServiceRun] = field(default_factory=set)  # their error event was refused
     allowance: int | None = None  # thousandths of steps that no client causes, left when one began last
     allowance_at: int = 0
+    empty_since: int | None = None  # its bucket has been empty again and again from then on
+    is_throttling_told: bool = False
     last_published: int = 0
     is_draining: bool = False
     is_abandoned: bool = False
@@ -111,6 +113,31 @@ def allowance_left(w: Watch, now: Now) -> int:
     return min(full, w.allowance + w.policy.unasked_per_s * (now.mono - w.allowance_at))
 
 
+def _rested(w: Watch) -> int:
+    """What a bucket gains in a second, if it is not full before."""
+    return min(1_000 * w.policy.unasked_per_s, 1_000 * w.policy.unasked_burst)
+
+
+def throttling_is_told_once(w: Watch, d: Decided, *, is_held_back: bool) -> None:
+    """Who has long had to wait, again and again, without resting for a second in between, is throttled."""
+    is_due = False
+    if is_held_back and w.empty_since is None:
+        w.empty_since = d.now.mono
+    elif is_held_back and not w.is_throttling_told:
+        assert w.empty_since is not None
+        is_due = w.is_throttling_told = d.now.mono - w.empty_since >= w.policy.throttled_ms
+    must(d.has(phases.Throttled) == is_due, "that an instance is throttled is told once")
+
+
+def throttling_shows(w: Watch, a: Activation, now: Now) -> None:
+    is_long = w.empty_since is not None and now.mono - w.empty_since >= w.policy.throttled_ms
+    left = allowance_left(w, now)
+    is_throttled = is_long and left < _rested(w)
+    must(fairness.is_throttled(a, now, w.policy) == is_throttled, "who is throttled shows it until it rests")
+    is_full = left >= 1_000 * w.policy.unasked_burst
+    must(fairness.is_full(a, now, w.policy) == is_full, "who has a full bucket may be forgotten")
+
+
 def lose_worker(w: Watch, a: Activation | None, *, is_guilty: bool = False) -> None:
     """`a`: when it died; None: it was told to forget its copy."""
     w.is_guilty = is_guilty
@@ -158,6 +185,8 @@ def computes(w: Watch, life: Life | None, a: Activation, command: phases.Compute
     if first.source != "client":
         left = allowance_left(w, now)
         must(left >= 1_000, "a step that no client asks for waits for its bucket")
+        if left >= _rested(w):
+            w.empty_since, w.is_throttling_told = None, False
         w.allowance, w.allowance_at = left - 1_000, now.mono
     if first.source in OUTSIDE:  # ids of inside events repeat when a worker is replaced
         w.times[first.id] = w.times.get(first.id, 0) + 1
@@ -372,6 +401,7 @@ def rest(w: Watch, life: Life | None, a: Activation, outside: dict[EnvelopeId, E
     phases_end(w, a, now)
     what_can_go_on_goes_on(w, a)
     mailbox_is_bounded(w, a)
+    throttling_shows(w, a, now)
     if life is not None and isinstance(a.phase, Settled):
         must(not (w.alive & life.services), "when an instance is settled no service runs")
     if isinstance(a.phase, Settled | Settling) and not a.mailbox:

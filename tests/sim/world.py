@@ -42,7 +42,7 @@ from tests.sim.machine import NAMES, Event, encode
 from tests.sim.node import LOST, Node
 from tests.sim.store import Disk
 from tests.sim.surroundings import Surroundings
-from tests.sim.themes import THEMES, faults_of, policy_of
+from tests.sim.themes import EVENT_BYTES, THEMES, faults_of, policy_of
 
 HAPPENINGS_MAX = 40_000
 ACTIVE_MS = 30_000
@@ -122,9 +122,10 @@ class World:
         type = "unknown" if self.rng.random() < 0.08 else "go"
         kin = self.theme.kinship if self.rng.random() < self.theme.kin else 0
         event = Event(type, self.s.next_number(), self.rng.choice((0, 1, 2, 3)), kin=kin)
+        size = EVENT_BYTES * self.rng.choice((1, 1, 2))
         envelope = Envelope(
             id=id,
-            payload=Initialize(None) if initial else External(Json(encode(event))),
+            payload=Initialize(None) if initial else External(Json(encode(event).ljust(size))),
             source="client",
             auth=self.rng.choice(AUTHS),
             wants_reply=True,
