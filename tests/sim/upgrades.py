@@ -1,8 +1,13 @@
 """What must hold of an instance that changes its version: when, in which commit, what becomes of timers."""
 
+from collections.abc import Sequence
+from random import Random
+
 from statebacked.core import phases
 from statebacked.core.phases import Activation, Upgrading
-from statebacked.model.ids import Epoch, Instant, RowKey
+from statebacked.core.upgrade import find_path
+from statebacked.model.ids import Epoch, Instant, MachineName, MigrationId, OrgId, RowKey, VersionId
+from statebacked.model.machine import Migration
 from statebacked.model.values import Commit, Control, Initialize, SetTimer, Transition
 from tests.sim.decisions import Decided, upgrade_is_due
 from tests.sim.laws import (
@@ -57,6 +62,51 @@ def begins(life: Life | None, a: Activation, command: phases.Upgrade, *, is_drai
     must(not a.waiting and not a.owed, "an upgrade finds its instance settled")
     life.told = told = [(timer.key, timer.send_id) for timer in command.timers]
     must(told == [(key, row.send_id) for key, row in life.timers.items()], "a migration sees every timer")
+
+
+# --- the way there -----------------------------------------------------------------------------------
+
+
+def any_path_is_a_shortest_one(rng: Random) -> None:
+    """Of any migrations, between any two versions."""
+    versions = [VersionId(f"v{n}") for n in range(rng.randint(1, 5))]
+    migrations = [_migration(n, rng.choice(versions), rng.choice(versions)) for n in range(rng.randint(0, 9))]
+    start, goal = rng.choice(versions), rng.choice(versions)
+    path = find_path(migrations, start, goal)
+    steps = _distance(migrations, start, goal)
+    must((path is None) == (steps is None), "there is a path where migrations lead there")
+    if path is None:
+        return
+    must(len(path) == steps, "a path is a shortest one")
+    at = start
+    for migration in path:
+        newest = [m for m in migrations if (m.from_version, m.to_version) == (at, migration.to_version)][-1:]
+        must(newest == [migration], "each migration of a path stands on the one before, and is the newest")
+        at = migration.to_version
+    must(at == goal, "a path leads to its goal")
+
+
+def _migration(n: int, start: VersionId, goal: VersionId) -> Migration:
+    return Migration(
+        id=MigrationId(f"mig_{n}"),
+        org=OrgId("org"),
+        machine=MachineName("machine"),
+        from_version=start,
+        to_version=goal,
+        created_at=Instant(n),
+        xstate="5",
+        bundle_sha256=b"",
+    )
+
+
+def _distance(migrations: Sequence[Migration], start: VersionId, goal: VersionId) -> int | None:
+    reached, steps = {start}, 0
+    while goal not in reached:
+        wider = reached | {m.to_version for m in migrations if m.from_version in reached}
+        if wider == reached:
+            return None
+        reached, steps = wider, steps + 1
+    return steps
 
 
 # --- the commit --------------------------------------------------------------------------------------
