@@ -101,8 +101,6 @@ def test_an_event_for_an_instance_that_does_not_exist_is_not_found() -> None:
 
 def test_nobody_is_told_who_wants_no_reply() -> None:
     quiet = replace(given.client().envelope, wants_reply=False)
-    decision = given.deciding(given.unborn(), phases.Deliver(quiet))
-    assert (decision.activation.mailbox, decision.commands) == ((), ())
     a = given.after(given.loaded(), phases.Deliver(quiet))
     assert given.names(given.deciding(a, given.stepped(a, given.step()))) == ["Publish"]
 

@@ -12,11 +12,11 @@ from tests.store.builders import migration
 
 from statebacked.core import phases
 from statebacked.core.mailbox import failed_service, own_message
-from statebacked.core.phases import Activation, Deliver, Drain, Tick, Upgraded, UpgradeFailed
+from statebacked.core.phases import Activation, CauseGone, Deliver, Drain, Tick, Upgraded, UpgradeFailed
 from statebacked.core.upgrade import find_path
 from statebacked.model.ids import Monotonic, RowKey, SendId, VersionId
 from statebacked.model.machine import Migration
-from statebacked.model.values import Arrival, Json, Moved, Wish
+from statebacked.model.values import Arrival, Cause, Json, Moved, Wish
 
 VERSIONS = [VersionId(f"ver_{n}") for n in range(5)]
 
@@ -140,6 +140,14 @@ def test_a_timer_that_finds_a_failing_migration_is_retried() -> None:
     rejected = given.committed(decision).rejected
     assert rejected is not None
     assert (rejected.attempts, rejected.reason) == (1, "migration-failed: no")
+
+
+def test_an_upgrade_that_fails_for_what_is_gone_is_over() -> None:
+    wish = wishing(timers=(given.pending("1.0"),))
+    a = given.after(wish, given.timer("1.0"), given.client())
+    decision = given.deciding(a, CauseGone((Cause("timer", RowKey("1.0")),)))
+    assert given.names(decision) == ["Upgrade"]
+    assert given.waiting_in_mailbox(decision.activation) == ["c1"]
 
 
 def test_an_upgrade_that_is_not_answered_is_given_up() -> None:

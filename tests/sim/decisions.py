@@ -16,11 +16,13 @@ from statebacked.model.values import (
     Chattered,
     Commit,
     Control,
+    DueTimer,
     Envelope,
     External,
     Forward,
     Initialize,
     Internal,
+    Message,
     Now,
     Performed,
     Refused,
@@ -99,6 +101,7 @@ def judge(d: Decided, outcome: Outcome) -> None:
     callers_are_answered_in_the_order_of_their_events(d, outcome.began)
     a_copy_is_closed_only_when_it_is_late_or_wrong(d)
     what_waits_waits_for_its_bucket(d, outcome)
+    a_redriven_timer_is_armed(d)
     keys_of_repeatable_requests_are_kept(d)
     the_alarm_is_set_only_when_it_changes(d)
     if not d.has(phases.Gone):
@@ -327,6 +330,9 @@ def what_is_welcome_waits(d: Decided, after: Activation, due: Due | None) -> Non
         case Chattered(sent):
             if is_heard(d, sent):
                 waiting.append(_inside_id(d, sent))
+        case phases.Redriven(Message(kind="self", key=key)):
+            if f"message:{key}" not in known_ids(d):
+                waiting.append(EnvelopeId(f"message:{key}"))
         case _:
             return
     must([e.id for e in after.mailbox] == waiting, "what is welcome waits, what is too much does not")
@@ -486,6 +492,12 @@ def keys_of_repeatable_requests_are_kept(d: Decided) -> None:
     happen = zip(_under_way(d.before), steps_due(d), strict=False)
     keys = [(e.repeatable, e.id) for e, _ in happen if e.repeatable is not None]
     must(list(d.commit.repeatables if d.commit else ()) == keys, "the key of a repeatable request is kept")
+
+
+def a_redriven_timer_is_armed(d: Decided) -> None:
+    if isinstance(d.signal, phases.Redriven) and isinstance(d.signal.row, DueTimer):
+        armed = [due for c in d.commands if isinstance(c, phases.Arm) for due in c.timers]
+        must(armed == [d.signal.row], "a timer that lives again rings again")
 
 
 def what_waits_waits_for_its_bucket(d: Decided, o: Outcome) -> None:

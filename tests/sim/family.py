@@ -261,6 +261,7 @@ def judge(d: Decided, after: Activation) -> None:
     messages = tuple(m for m in d.commit.messages if m.kind != "self") if d.commit is not None else ()
     posted = [m for c in d.commands if isinstance(c, phases.Post) for m in c.messages]
     must(posted == list(messages), "what is stored for others is posted")
+    must(all(c.messages for c in d.commands if isinstance(c, phases.Post)), "nothing is no post")
     senders_hear_what_is_done(d)
     refused_messages_come_again(d)
     left = d.before.undelivered

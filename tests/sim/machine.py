@@ -153,7 +153,7 @@ def migrate(state: State, timers: Sequence[tuple[RowKey, SendId]], version: str)
     fresh = tuple(_fresh(steps, n, dice) for n in range((0, 0, 1, 2)[next(dice) % 4]))
     context = Context(state.context.count + 1, next(dice) % 9) if next(dice) % 2 else state.context
     digest = crc32(encode(("upgrade", version, steps)), before.digest ^ next(dice) % 2**32)
-    done = before.done or next(dice) % 30 == 0
+    done = before.done or next(dice) % 12 == 0
     after = State(Snapshot(steps, digest, () if done else before.live, done), context)
     return Migrated(after, moved, tuple(removed), fresh)
 
@@ -211,7 +211,8 @@ def _outgoing(fuel: int, dice: Iterator[int], kin: int) -> tuple[Outgoing, ...]:
             items.append(Unlink(service))
         elif choice < 2 + kin:
             context = Json(b'{"seed":%d}' % (next(dice) % 100)) if next(dice) % 2 else None
-            items.append(Spawn(service, _address(2 + next(dice) % 2), None, context))
+            version = FIRST_VERSION if next(dice) % 3 == 0 else None
+            items.append(Spawn(service, _address(2 + next(dice) % 2), version, context))
         else:
             event = Json(encode(Event("message", next(dice), fuel, kin=kin)))
             items.append(SendTo(_target(dice, kin), event))

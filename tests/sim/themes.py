@@ -39,7 +39,7 @@ FAMILY = Theme(kin=0.4, children=0.15)
 ORPHANS = Theme(kin=0.7, kinship=2, children=0.4, controls=0.15, deletes=6, wishes=1)
 PAUSES = Theme(kin=0.3, controls=0.3, pauses=4, resumes=5, wishes=1, hurries=False)
 LETTERS = Theme(kin=0.2, gives_up_soon=True)
-UPGRADES = Theme(controls=0.3, pauses=1, resumes=1)
+UPGRADES = Theme(kin=0.3, children=0.3, controls=0.3, pauses=1, resumes=1)
 THEMES = (Theme(), Theme(), Theme(hurries=False), FAMILY, ORPHANS, PAUSES, LETTERS, UPGRADES)
 
 
@@ -50,11 +50,12 @@ def faults_of(rng: Random) -> Faults:
         {"commit_before": 0.05, "load_fails": 0.05},
         {"commit_after": 0.05},
         {"die": 0.04, "worker_dies_per_s": 0.1},
+        {"die": 0.15},
         {"hang": 0.03, "late": 0.05},
         {"odd": 0.1},
         {"crash_per_s": 0.1},
         {"handover_per_s": 0.1},
-        {"drain_per_s": 0.1},
+        {"drain_per_s": rng.choice((0.1, 0.4))},
         {"clock_jump_per_s": 0.3},
         {"duplicate": 0.3},
         {"stray_per_s": 3},

@@ -38,6 +38,7 @@ def judge(d: Decided, after: Activation) -> None:
         assert isinstance(d.before.phase, Upgrading)
         must(after.version == d.before.phase.version, "an upgrade comes to the version that was wished")
         must(after.desired is None, "a wish that came true is none any more")
+        must(not isinstance(after.phase, Upgrading), "an upgrade that is done is over")
     else:
         must(after.version == d.before.version, "nothing else changes the version")
     what_waits_keeps_its_place(d, after)
@@ -121,6 +122,9 @@ def follow_upgrade(
     must(len(commit.transitions) == 1, "an upgrade is a transition of its own")
     (transition,) = commit.transitions
     an_upgrade_stands_alone(life, commit, transition)
+    must(transition.event_id == f"upgrade:{transition.seq}", "an upgrade is called by its place")
+    is_named = all(timer.key.startswith(f"{transition.seq}.") for timer in commit.timers_set)
+    must(is_named, "a timer that goes along is called by the place of its upgrade")
     migrated = migrate(life.state, life.told, commit.version or "")
     must(decode_event(transition.event).type == "upgrade", "the history says that it was an upgrade")
     must(transition.value == value_of(migrated.state), "the new state is the migrated one")

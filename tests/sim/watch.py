@@ -45,6 +45,7 @@ class Watch:
     stepping_since: float | None = None
     performing_since: float | None = None
     loaded_at: int = 0  # the seq at which it was loaded
+    asked: int = 0  # the newest number of a compute or an upgrade
     computing: int = 0
     upgrading: int = 0
     upgrading_since: float | None = None
@@ -175,12 +176,14 @@ def computes(w: Watch, life: Life | None, a: Activation, command: phases.Compute
         inside_events_keep_their_order(w, life, first)
         the_deadline_is_checked_first(w, a, first, now)
         nobody_waits_for_the_next_event(a, first)
+        a_wish_comes_true_first(life, a, first)
     for envelope in command.envelopes:
         w.began.pop(envelope.id, None)  # in the order of the newest time
         w.began[envelope.id] = now.mono
     assert isinstance(a.phase, Stepping)
     if first.source in OUTSIDE or isinstance(a.phase.before, Settled):
         w.tentative = (first.id, now.mono)
+    _each_question_has_a_new_number(w, command.number)
     w.computing = command.number
     if first.source != "client":
         left = allowance_left(w, now)
@@ -195,6 +198,11 @@ def computes(w: Watch, life: Life | None, a: Activation, command: phases.Compute
     w.stepping_since = now.mono
 
 
+def _each_question_has_a_new_number(w: Watch, number: int) -> None:
+    must(number > w.asked, "each question to a worker has a number of its own")
+    w.asked = number
+
+
 def _accept_tentative(w: Watch) -> None:
     if w.tentative is not None:
         w.deadline = w.tentative[1] + w.policy.settle_ms
@@ -203,6 +211,7 @@ def _accept_tentative(w: Watch) -> None:
 
 def upgrades(w: Watch, command: phases.Upgrade, now: Now) -> None:
     _accept_tentative(w)
+    _each_question_has_a_new_number(w, command.number)
     w.upgrading = command.number
     w.upgrading_since = now.mono
 
@@ -335,6 +344,12 @@ def nobody_waits_for_the_next_event(a: Activation, first: Envelope) -> None:
         must(not a.waiting, "where nothing runs callers are answered before the next event begins")
 
 
+def a_wish_comes_true_first(life: Life, a: Activation, first: Envelope) -> None:
+    assert isinstance(a.phase, Stepping)
+    if isinstance(a.phase.before, Settled) and first.source in OUTSIDE:
+        must(life.desired is None, "a wish comes true before the next event from outside")
+
+
 def performs(w: Watch, life: Life | None, seq: int, now: Now) -> None:
     _accept_tentative(w)
     must(life is not None and life.seq == seq, "no effect before its commit")
@@ -436,6 +451,7 @@ def memory_and_record_agree(life: Life | None, a: Activation, *, untold: int) ->
     must(set(runs) == life.services, "memory and record agree: services")
     causes = [e.cause for e in (*begun, *a.mailbox, *own) if e.source == "self"]
     keys = [cause.key for cause in causes if cause is not None]
+    must(len(keys) == len(set(keys)), "a message of its own waits once")
     ordered = life.in_order()
     must([k for k in keys if k in ordered] == ordered, "memory and record agree: messages")
     must(life.redriven <= {*keys} or untold > 0, "memory and record agree: redriven messages")

@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from functools import partial
 from random import Random
 
+from statebacked.core.delivery import of_message
 from statebacked.core.mailbox import own_message
 from statebacked.core.phases import Deliver, Settled, Tick, Upgraded, UpgradeFailed
 from statebacked.model.ids import (
     EnvelopeId,
+    InstanceId,
     InstanceKey,
     InstanceName,
     Instant,
@@ -21,6 +23,7 @@ from statebacked.model.ids import (
 from statebacked.model.values import (
     Arrival,
     Chattered,
+    DueMessage,
     Envelope,
     External,
     Initialize,
@@ -38,6 +41,7 @@ from statebacked.model.values import (
 from tests.sim.clockwork import Clockwork
 from tests.sim.laws import must
 from tests.sim.letters import what_was_given_up_is_kept
+from tests.sim.loaded import Loaded
 from tests.sim.machine import NAMES, Event, encode
 from tests.sim.node import LOST, Node
 from tests.sim.store import Disk
@@ -233,6 +237,9 @@ class World:
         loaded = self.rng.choice([*self.node.loaded.values(), None])
         if loaded is None:
             return
+        if loaded.a.links and self.rng.random() < 0.5:
+            loaded.signal(Deliver(self._forged(loaded)))
+            return
         number, seq = loaded.a.computes, loaded.a.seq
         unknown = self.s.next_number()
         nobodys = Message(key=RowKey(f"unknown.{unknown}"), event=Json(encode(Event("self", unknown))))
@@ -260,6 +267,24 @@ class World:
                     Tick(),
                     Deliver(own_message(nobodys)),
                 )
+            )
+        )
+
+    def _forged(self, loaded: Loaded) -> Envelope:
+        """What a child of somebody else would send for a run of the same name; there is no row of it."""
+        run = self.rng.choice(loaded.a.links).run
+        key, event = RowKey(f"unknown.{self.s.next_number()}"), Json(encode(Event("message", 1, kin=1)))
+        message = Message(key=key, kind=self.rng.choice(("done", "event")), event=event, link=run)
+        sender = self.rng.choice(EVERYONE)
+        return of_message(
+            DueMessage(
+                row=0,
+                owner=InstanceId("nobody"),
+                sender=sender,
+                to=loaded.key,
+                message=message,
+                fire_at=Instant(0),
+                attempts=0,
             )
         )
 

@@ -8,7 +8,6 @@ from msgspec.structs import replace
 
 from statebacked.core import family, mailbox, rejections
 from statebacked.core.phases import (
-    SETTLED,
     Activation,
     Close,
     Command,
@@ -109,7 +108,7 @@ def _delete(a: Activation, envelope: Envelope, now: Now, out: list[Command]) -> 
         messages = (rejections.failure(a.parent, RowKey(f"gone.{a.instance}"), "not-found", gone),)
         out.append(Post(messages))
     out.append(Gone())
-    left = replace(a, phase=SETTLED, services=(), owed=(), waiting=(), mailbox=(), timers=(), links=())
+    left = replace(a, services=(), owed=(), waiting=(), mailbox=())
     return left, _commit(left, deleted_at=now.wall, messages=messages)
 
 

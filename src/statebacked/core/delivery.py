@@ -59,5 +59,5 @@ def _payload(due: DueMessage) -> Payload:
             return ChildDone(event)
         case "failed":
             return wording.read_failure(event)
-        case "event" | "self":
+        case _:
             return External(event)

@@ -36,12 +36,12 @@ def hold_back(
 
 def spend(a: Activation, envelope: Envelope, now: Now, policy: Policy) -> Activation:
     if envelope.source == "client":
-        return a if a.throttled_until is None else replace(a, throttled_until=None)
+        return a
     left = _left(a, now, policy)
     allowance = Allowance(left - STEP, now.mono)
-    if a.allowance is not None and a.allowance.empty_since is not None and left < _rested(policy):
+    if a.allowance is not None and left < _rested(policy):
         allowance = Allowance(left - STEP, now.mono, a.allowance.empty_since, a.allowance.is_told)
-    return replace(a, allowance=allowance, throttled_until=None)
+    return replace(a, allowance=allowance)
 
 
 def is_throttled(a: Activation, now: Now, policy: Policy) -> bool:
@@ -53,7 +53,7 @@ def is_throttled(a: Activation, now: Now, policy: Policy) -> bool:
 
 def is_full(a: Activation, now: Now, policy: Policy) -> bool:
     """Its bucket is what that of a new activation would be."""
-    return a.allowance is None or _left(a, now, policy) >= policy.unasked_burst * STEP
+    return _left(a, now, policy) >= policy.unasked_burst * STEP
 
 
 def _rested(policy: Policy) -> int:

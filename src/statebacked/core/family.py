@@ -56,11 +56,10 @@ class Family:
 
     def forget_child(self, a: Activation, envelope: Envelope) -> Activation:
         """The child that the envelope tells of is done, or was never made."""
-        run = envelope.service
-        links = {link.run.id: link for link in a.links}
-        if run is None or run.id not in links or links[run.id].run != run:
+        if envelope.service is None:
             return a
-        self._unlink(links, run.id)
+        links = {link.run.id: link for link in a.links}  # it is one of them, or nobody would have heard it
+        self._unlink(links, envelope.service.id)
         return replace(a, links=tuple(links.values()))
 
     def _send(self, key: RowKey, parent: Parent | None, to: Target, event: Json) -> None:
@@ -110,7 +109,7 @@ def is_heard(a: Activation, envelope: Envelope) -> bool:
     """Whether what comes from a child comes from one of now, under the run of now. That a child could not be
     made, or is gone, is told by a row of the parent's own."""
     origin = envelope.origin
-    if origin is None or origin.link is None or origin.parent is not None:
+    if origin is None or origin.link is None:
         return True
     me = (a.key.machine, a.key.name)
     return any(link.run == origin.link and origin.sender in (link.child, me) for link in a.links)

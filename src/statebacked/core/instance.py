@@ -171,7 +171,7 @@ def decide(a: Activation, signal: Signal, now: Now, policy: Policy) -> Decision:
             after = _told(a, signal, out)
         case _:
             assert_never(signal)
-    may_keep = isinstance(signal, Tick) and commit is None and after.phase == a.phase
+    may_keep = isinstance(signal, Tick) and after.phase == a.phase  # one that commits has left its phase
     after, kept = _advance(after, may_keep, now, policy, out)
     return Decision(_set_alarm(after, out), commit or kept, tuple(out))
 
@@ -288,8 +288,10 @@ def _cause_gone(a: Activation, causes: tuple[Cause, ...], out: list[Command]) ->
         out.append(Delivered(foreign))
     for cause in causes:
         a = mailbox.without_row(a, cause)
-    if isinstance(a.phase, Stepping) and any(e.cause in causes for e in a.phase.envelopes):
+    if isinstance(a.phase, Stepping):
         return _abandon_copy(a, out)
+    if isinstance(a.phase, Upgrading):  # it failed, and refused what is gone
+        a = replace(a, phase=SETTLED)
     return replace(a, mailbox=tuple(e for e in a.mailbox if e.cause not in causes))
 
 
@@ -376,7 +378,7 @@ def _begin(
     exists = a.view is not None
     if exists == isinstance(first.payload, Initialize):
         assert len(envelopes) == 1 or not exists
-        out.extend(_misplaced(e) for e in envelopes if e.wants_reply)
+        out.extend(_misplaced(e) for e in envelopes)
         return a
     assert isinstance(a.phase, Settled | Settling)
     settle_by = Monotonic(now.mono + policy.settle_ms)
@@ -392,7 +394,7 @@ def _begin(
         before=a.phase,
     )
     out.append(Compute(number, a.seq, envelopes))
-    return replace(a, phase=stepping, computes=number)
+    return replace(a, phase=stepping, computes=number, throttled_until=None)
 
 
 def _refuse_callers(a: Activation, out: list[Command]) -> Activation:

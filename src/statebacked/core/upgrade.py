@@ -45,7 +45,7 @@ After = tuple[Activation, Commit | None]
 
 def is_due(a: Activation, envelope: Envelope) -> bool:
     """Whether a wish is to come true before that envelope, which is the next."""
-    if a.desired is None or not isinstance(a.phase, Settled) or a.view is None:
+    if a.desired is None or not isinstance(a.phase, Settled):
         return False
     return not mailbox.is_inside(envelope) and not isinstance(envelope.payload, Initialize)
 

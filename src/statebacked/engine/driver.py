@@ -96,4 +96,4 @@ class Driver:
 
 
 def _causes(commit: Commit) -> tuple[Cause, ...]:
-    return commit.consumed if commit.rejected is None else (*commit.consumed, commit.rejected.cause)
+    return commit.consumed if commit.rejected is None else (commit.rejected.cause,)
