@@ -160,6 +160,8 @@ class Node:
             return
         loaded = self._hold(key, found, loading)
         loaded.watch.untold = len(loading.redriven)
+        if self.s.rng.random() < 0.5:
+            loaded.signal(phases.Tick())
         for letter in loading.redriven:
             loaded.watch.untold -= 1
             loaded.signal(letter)
