@@ -1,10 +1,11 @@
 """Real servers, one a module, with the machines of this folder deployed through the command line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.asking import Asker
 from tests.e2e.servers import E2E, RealServer, real_server
 
 
@@ -21,9 +22,17 @@ def _packages() -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    with real_server(tmp_path_factory.mktemp("server")) as running:
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """Started with the flags that the module names as `SERVER_FLAGS`, if it does."""
+    flags: Sequence[str] = getattr(request.module, "SERVER_FLAGS", ())
+    with real_server(tmp_path_factory.mktemp("server"), flags) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def admin(server: RealServer) -> Asker:
+    """A module that needs machines has an `admin` of its own, who has deployed them."""
+    return Asker(server)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Deliveries that fail: tried again, kept, redriven by hand. On a real server that tries twice."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,7 @@ from tests.e2e.asking import Asker, Json, answered, subscriber
 from tests.e2e.servers import E2E, RealServer, real_server
 
 MOODY = "moody"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    arguments = ["--delivery-attempts", "2", "--retry-ms", "20"]
-    with real_server(tmp_path_factory.mktemp("server"), arguments) as running:
-        yield running
+SERVER_FLAGS = ["--delivery-attempts", "2", "--retry-ms", "20"]
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import gzip
 import signal
-import time
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 
 from statebacked.api.lifecycle import proof_of
 from tests.e2e.asking import Asker, Json, answered, key_token, refused, sign_token
-from tests.e2e.servers import E2E, RealServer, real_server, start_server
+from tests.e2e.servers import E2E, RealServer, start_server
 
 CODES = {"5": ("findable.js", "5.33.3"), "4": ("findable4.js", "4.38.3")}
 SELECTORS = {
@@ -23,17 +23,6 @@ SELECTORS = {
     "since": "$.meta.since",
 }
 NUMBERS = count()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    with real_server(tmp_path_factory.mktemp("server")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(server: RealServer) -> Asker:
-    return Asker(server)
 
 
 @pytest.fixture(params=["5", "4"])
@@ -220,12 +209,14 @@ def test_rows_are_those_of_the_contexts_when_the_server_is_killed(tmp_path: Path
     names = [f"i{n}" for n in range(8)]
     for name in names:
         answered(admin.create("m-5", name))
-    sent = count()
+    sent, many_sent = count(), threading.Event()
 
     def send_on(name: str) -> None:
         try:
             for _ in range(10_000):
                 n = next(sent)
+                if n == 300:
+                    many_sent.set()
                 event = {"type": "tag", "tags": [f"t{n % 5}", f"u{n}", name]}
                 answered(Asker(server).send("m-5", name, event))
         except (httpx.HTTPError, AssertionError):
@@ -233,13 +224,12 @@ def test_rows_are_those_of_the_contexts_when_the_server_is_killed(tmp_path: Path
 
     with ThreadPoolExecutor(len(names)) as pool:
         running = [pool.submit(send_on, name) for name in names]
-        deadline = time.monotonic() + 60
-        while next(sent) < 300 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        came_so_far = many_sent.wait(60)
         server.process.send_signal(signal.SIGKILL)
         for one in running:
             one.result()
     server.process.wait()
+    assert came_so_far
     again = start_server(tmp_path / "data")
     try:
         asker = Asker(again)

@@ -1,7 +1,6 @@
 """What an administrator does to an instance, and what a repeated request does, on a real server."""
 
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -14,12 +13,7 @@ from tests.e2e.servers import E2E, RealServer, real_server, start_server
 
 PATIENT = "patient"
 NUMBERS = count()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    with real_server(tmp_path_factory.mktemp("server"), ["--settle-ms", "5000"]) as running:
-        yield running
+SERVER_FLAGS = ["--settle-ms", "5000"]
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,15 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.servers import BIN, E2E, ROOT, RealServer, real_server
+from tests.e2e.servers import BIN, E2E, ROOT, RealServer
 
 ACT = ("--auth-context", '{"sid": "s1"}')
 Npm = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    with real_server(tmp_path_factory.mktemp("server")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
