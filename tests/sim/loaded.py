@@ -314,6 +314,8 @@ class Loaded:
         w, life, now = self.watch, self.life(), self._decided_at
         match command:
             case phases.Compute():
+                is_kept = any(lifecycle.is_kept_here(self.a, e) for e in command.envelopes)
+                must(not is_kept, "no worker is asked about what needs none, or what nobody hears")
                 watch.computes(w, life, self.a, command, now)
             case phases.Perform(seq):
                 watch.performs(w, life, seq, now)
