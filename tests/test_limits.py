@@ -83,7 +83,19 @@ REACHED_BY = {
     "INSTANCE_TIMERS_MAX": (
         "e2e/attacks/test_bombs.py::test_an_instance_has_ten_thousand_timers_and_no_more"
     ),
+    "INSTANCE_TIMERS_HELD_MAX": (
+        "engine/test_bells.py::test_of_an_instance_with_many_the_rest_is_left_to_the_store_and_read_behind_the_held_ones"
+    ),
+    "ORG_TIMERS_HELD_MAX": (
+        "engine/test_bells.py::test_an_org_holds_so_many_and_is_read_anew_when_half_of_them_are_gone"
+    ),
     "INSTANCE_UNDELIVERED_MAX": "core/test_bounds.py::test_sent_events_above_the_bound_refuse_their_event",
+    "RECIPIENT_MESSAGES_UNDER_WAY_MAX": (
+        "engine/test_turns.py::test_a_recipient_that_hangs_keeps_nothing_from_others_of_its_org"
+    ),
+    "ORG_MESSAGES_UNDER_WAY_MAX": (
+        "engine/test_turns.py::test_an_org_whose_recipients_hang_keeps_nothing_from_others"
+    ),
     "INSTANCE_UNASKED_STEPS_PER_S": (
         "core/test_fairness.py::test_a_burst_begins_at_once_and_what_follows_waits_for_its_share"
     ),

@@ -6,7 +6,7 @@ from itertools import count
 
 from msgspec.structs import replace
 
-from statebacked.engine.bells import INSTANCE_HELD_MAX, ORG_HELD_MAX, Held, Rack
+from statebacked.engine.bells import Held, Rack
 from statebacked.model.ids import (
     InstanceId,
     InstanceKey,
@@ -17,6 +17,7 @@ from statebacked.model.ids import (
     RowKey,
     SendId,
 )
+from statebacked.model.limits import INSTANCE_TIMERS_HELD_MAX, ORG_TIMERS_HELD_MAX
 from statebacked.model.values import DueTimer, Json, Timer
 
 NOW = Instant(1_000_000)
@@ -77,7 +78,7 @@ def test_an_instance_that_is_busy_loses_its_turns_and_not_its_place() -> None:
 
 
 def test_of_an_instance_with_many_the_rest_is_left_to_the_store_and_read_behind_the_held_ones() -> None:
-    rows = [due("x", n, at=n // 10) for n in range(3 * INSTANCE_HELD_MAX)]
+    rows = [due("x", n, at=n // 10) for n in range(3 * INSTANCE_TIMERS_HELD_MAX)]
     rack = hung(*rows)
     assert rack.left_to_the_store() == ([], ["x"])
     got = []
@@ -85,20 +86,20 @@ def test_of_an_instance_with_many_the_rest_is_left_to_the_store_and_read_behind_
         taken = rack.take(NOW, len(rows))
         got += names(taken)
         for bells, after in rack.emptied(taken):
-            rest = [row for row in rows if (row.fire_at, row.row) > after][:INSTANCE_HELD_MAX]
-            rack.refill(bells, rest, is_all=len(rest) < INSTANCE_HELD_MAX)
+            rest = [row for row in rows if (row.fire_at, row.row) > after][:INSTANCE_TIMERS_HELD_MAX]
+            rack.refill(bells, rest, is_all=len(rest) < INSTANCE_TIMERS_HELD_MAX)
     assert got == [f"x1.{n}" for n in range(len(rows))]
 
 
 def test_what_is_armed_while_more_is_read_is_not_lost() -> None:
-    rows = [due("x", n, at=n) for n in range(INSTANCE_HELD_MAX + 1)]
+    rows = [due("x", n, at=n) for n in range(INSTANCE_TIMERS_HELD_MAX + 1)]
     rack = hung(*rows)
     taken = rack.take(NOW, len(rows))
     ((bells, after),) = rack.emptied(taken)
     assert rack.emptied(taken) == [], "it is being read"
     rack.hang(due("x", 9_999, at=5_000, row=0))
     rack.refill(bells, [row for row in rows if (row.fire_at, row.row) > after], is_all=True)
-    assert names(rack.take(NOW, 9)) == [f"x1.{INSTANCE_HELD_MAX}", "x1.9999"]
+    assert names(rack.take(NOW, 9)) == [f"x1.{INSTANCE_TIMERS_HELD_MAX}", "x1.9999"]
 
 
 def test_whatever_is_armed_and_read_every_timer_comes_once() -> None:
@@ -125,16 +126,16 @@ def handed_out(rack: Rack, store: list[DueTimer], before: list[str], limit: int)
     gone = {*before, *keys}
     for bells, after in rack.emptied(taken):
         left = sorted((row.fire_at, row.row, row) for row in store if row.timer.key not in gone)
-        rows = [row for *place, row in left if tuple(place) > after][:INSTANCE_HELD_MAX]
-        rack.refill(bells, rows, is_all=len(rows) < INSTANCE_HELD_MAX)
+        rows = [row for *place, row in left if tuple(place) > after][:INSTANCE_TIMERS_HELD_MAX]
+        rack.refill(bells, rows, is_all=len(rows) < INSTANCE_TIMERS_HELD_MAX)
     return keys
 
 
 def test_an_org_holds_so_many_and_is_read_anew_when_half_of_them_are_gone() -> None:
-    rack = hung(*(due(f"x{n}", 0, at=n) for n in range(ORG_HELD_MAX + 1)), due("y", 0, org="b"))
+    rack = hung(*(due(f"x{n}", 0, at=n) for n in range(ORG_TIMERS_HELD_MAX + 1)), due("y", 0, org="b"))
     assert rack.left_to_the_store() == (["a"], [])
     assert names(rack.take(NOW, 2)) == ["x01.0", "y1.0"], "another org is not concerned"
     assert not rack.lacks_some(NOW)
-    rack.take(NOW, ORG_HELD_MAX // 2)
+    rack.take(NOW, ORG_TIMERS_HELD_MAX // 2)
     assert rack.lacks_some(NOW)
-    assert not rack.lacks_some(Instant(ORG_HELD_MAX - 1)), "what was left out is not due"
+    assert not rack.lacks_some(Instant(ORG_TIMERS_HELD_MAX - 1)), "what was left out is not due"

@@ -61,7 +61,7 @@ def test_a_message_whose_consumption_was_not_heard_of_is_done_with_after_the_rec
 def test_paused_recipients_hold_back_nobody_else(
     monkeypatch: pytest.MonkeyPatch, *, paused_first: bool
 ) -> None:
-    monkeypatch.setattr(turns, "ORG_UNDER_WAY_MAX", 2)
+    monkeypatch.setattr(turns, "ORG_MESSAGES_UNDER_WAY_MAX", 2)
 
     async def story() -> None:
         async with world() as w:

@@ -1,8 +1,9 @@
 """Messages take turns by org, nobody has more under way than its share, and children are made in turns."""
 
 from statebacked.engine.buckets import Bucket
-from statebacked.engine.turns import ORG_UNDER_WAY_MAX, RECIPIENT_UNDER_WAY_MAX, Nursery, Turns
+from statebacked.engine.turns import Nursery, Turns
 from statebacked.model.ids import InstanceId, InstanceKey, InstanceName, MachineName, Monotonic, OrgId
+from statebacked.model.limits import ORG_MESSAGES_UNDER_WAY_MAX, RECIPIENT_MESSAGES_UNDER_WAY_MAX
 
 
 def to(name: str, org: str = "a") -> InstanceKey:
@@ -31,8 +32,8 @@ def test_orgs_take_turns() -> None:
 
 
 def test_a_recipient_that_hangs_keeps_nothing_from_others_of_its_org() -> None:
-    turns = filled(*[to("slow")] * (RECIPIENT_UNDER_WAY_MAX + 2), to("other"))
-    assert begun(turns) == [to("slow")] * RECIPIENT_UNDER_WAY_MAX + [to("other")]
+    turns = filled(*[to("slow")] * (RECIPIENT_MESSAGES_UNDER_WAY_MAX + 2), to("other"))
+    assert begun(turns) == [to("slow")] * RECIPIENT_MESSAGES_UNDER_WAY_MAX + [to("other")]
     turns.add(to("slow"), to("slow"))
     assert begun(turns) == []
     for _ in range(2):
@@ -45,16 +46,16 @@ def test_a_recipient_that_hangs_keeps_nothing_from_others_of_its_org() -> None:
 
 
 def test_an_org_whose_recipients_hang_keeps_nothing_from_others() -> None:
-    turns = filled(*(to(str(n)) for n in range(ORG_UNDER_WAY_MAX + 3)), to("1", "b"))
+    turns = filled(*(to(str(n)) for n in range(ORG_MESSAGES_UNDER_WAY_MAX + 3)), to("1", "b"))
     first = begun(turns)
-    assert (len(first), to("1", "b") in first) == (ORG_UNDER_WAY_MAX + 1, True)
+    assert (len(first), to("1", "b") in first) == (ORG_MESSAGES_UNDER_WAY_MAX + 1, True)
     turns.add(to("late"), to("late"))
     assert begun(turns) == []
     rest: list[InstanceKey] = []
     while len(rest) < 4:
         turns.ended(first.pop(0))
         rest += begun(turns)
-    assert rest == [*(to(str(ORG_UNDER_WAY_MAX + n)) for n in range(3)), to("late")]
+    assert rest == [*(to(str(ORG_MESSAGES_UNDER_WAY_MAX + n)) for n in range(3)), to("late")]
 
 
 def test_nothing_is_lost_whatever_ends_when() -> None:

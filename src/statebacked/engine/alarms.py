@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from statebacked.engine.bells import INSTANCE_HELD_MAX, Bells, Held, Rack
+from statebacked.engine.bells import Bells, Held, Rack
 from statebacked.model.ids import Instant
+from statebacked.model.limits import INSTANCE_TIMERS_HELD_MAX
 from statebacked.model.values import DueTimer, TimerPlace
 from statebacked.ports import TIMERS_BEGIN, Clock, Store, StoreFailed
 
@@ -123,13 +124,13 @@ class Alarms:
         rack = self._rack
         try:
             rows = await self._store.next_timers(
-                bells.instance, self._horizon, INSTANCE_HELD_MAX, after=after
+                bells.instance, self._horizon, INSTANCE_TIMERS_HELD_MAX, after=after
             )
         except StoreFailed as failure:
             logger.error("timers cannot be read", error=str(failure))
             self.scan_soon()
         else:
-            rack.refill(bells, rows, is_all=len(rows) < INSTANCE_HELD_MAX)
+            rack.refill(bells, rows, is_all=len(rows) < INSTANCE_TIMERS_HELD_MAX)
             self._changed.set()
 
     # --- deliveries

@@ -13,10 +13,9 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from statebacked.model.ids import InstanceId, Instant, OrgId, RowKey
+from statebacked.model.limits import INSTANCE_TIMERS_HELD_MAX, ORG_TIMERS_HELD_MAX
 from statebacked.model.values import DueTimer, TimerPlace
 
-INSTANCE_HELD_MAX: Final = 200
-ORG_HELD_MAX: Final = 10_000
 _LAST_ROW: Final = 2**63 - 1
 
 
@@ -67,14 +66,14 @@ class Rack:
             bells.missed.append(due)
         elif (due.instance, due.timer.key, due.attempts) in self._held:
             pass
-        elif org in self._full or self._counts.get(org, 0) >= ORG_HELD_MAX:
+        elif org in self._full or self._counts.get(org, 0) >= ORG_TIMERS_HELD_MAX:
             self._full[org] = min(due.fire_at, self._full.get(org, due.fire_at))
         elif not self._is_beyond(bells, due):
             self._order += 1
             self._hold(bells, Held(due.fire_at, self._order, due))
 
     def _is_beyond(self, bells: Bells, due: DueTimer) -> bool:
-        if bells.beyond is None and len(bells.heap) >= INSTANCE_HELD_MAX:
+        if bells.beyond is None and len(bells.heap) >= INSTANCE_TIMERS_HELD_MAX:
             if due.row:  # from the store, which is read in its order: all before it are held
                 bells.beyond = TimerPlace(due.fire_at, due.row - 1)
                 return True
@@ -159,7 +158,8 @@ class Rack:
     def lacks_some(self, now: Instant) -> bool:
         """An org has due timers in the store, and half of what may be held of it is free."""
         return any(
-            at <= now and self._counts.get(org, 0) <= ORG_HELD_MAX // 2 for org, at in self._full.items()
+            at <= now and self._counts.get(org, 0) <= ORG_TIMERS_HELD_MAX // 2
+            for org, at in self._full.items()
         )
 
     def emptied(self, taken: Iterable[Held]) -> list[tuple[Bells, TimerPlace]]:

@@ -6,13 +6,11 @@ sending, and by org, or an org whose recipients hang would keep all others from 
 """
 
 from collections import OrderedDict, deque
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from statebacked.engine.buckets import Bucket
 from statebacked.model.ids import InstanceId, InstanceKey, Monotonic, OrgId
-
-ORG_UNDER_WAY_MAX: Final = 256
-RECIPIENT_UNDER_WAY_MAX: Final = 64
+from statebacked.model.limits import ORG_MESSAGES_UNDER_WAY_MAX, RECIPIENT_MESSAGES_UNDER_WAY_MAX
 
 T = TypeVar("T")
 
@@ -31,7 +29,7 @@ class Turns(Generic[T]):
         if self._has_its_share(to):
             self._behind.setdefault(to, deque()).append(item)
             return
-        queues = self._full if self._by_org.get(to.org, 0) >= ORG_UNDER_WAY_MAX else self._ready
+        queues = self._full if self._by_org.get(to.org, 0) >= ORG_MESSAGES_UNDER_WAY_MAX else self._ready
         queues.setdefault(to.org, deque()).append((to, item))
 
     def take(self) -> T | None:
@@ -50,7 +48,7 @@ class Turns(Generic[T]):
         """A message to that recipient is under way."""
         self._by_recipient[to] = self._by_recipient.get(to, 0) + 1
         count = self._by_org[to.org] = self._by_org.get(to.org, 0) + 1
-        if count >= ORG_UNDER_WAY_MAX and to.org in self._ready:
+        if count >= ORG_MESSAGES_UNDER_WAY_MAX and to.org in self._ready:
             self._full[to.org] = self._ready.pop(to.org)
 
     def ended(self, to: InstanceKey) -> None:
@@ -67,7 +65,7 @@ class Turns(Generic[T]):
             self.add(to, item)
 
     def _has_its_share(self, to: InstanceKey) -> bool:
-        return self._by_recipient.get(to, 0) >= RECIPIENT_UNDER_WAY_MAX
+        return self._by_recipient.get(to, 0) >= RECIPIENT_MESSAGES_UNDER_WAY_MAX
 
 
 K = TypeVar("K", InstanceKey, OrgId)
