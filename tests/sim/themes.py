@@ -43,7 +43,7 @@ UPGRADES = Theme(kin=0.3, children=0.3, controls=0.3, pauses=1, resumes=1)
 THEMES = (Theme(), Theme(), Theme(hurries=False), FAMILY, ORPHANS, PAUSES, LETTERS, UPGRADES)
 
 
-def faults_of(rng: Random) -> Faults:
+def faults_of(rng: Random, theme: Theme) -> Faults:
     """Each seed has a few kinds of faults, so that each meets quiet and noisy surroundings."""
     faults = Faults(unload_per_s=rng.choice((0, 0.2)), redrive_per_s=rng.choice((0, 0.3, 3)))
     kinds: tuple[dict[str, float], ...] = (
@@ -67,6 +67,8 @@ def faults_of(rng: Random) -> Faults:
         if rng.random() < 0.25:
             for name, value in kind.items():
                 setattr(faults, name, value)
+    if theme is UPGRADES and rng.random() < 0.5:  # the server goes down while upgrades fail
+        faults.drain_per_s, faults.upgrade_fails = 0.6, 0.6
     return faults
 
 
