@@ -198,7 +198,7 @@ def _upgrade_due(d: Decided) -> Due | None:
 
 
 def upgrade_is_due(d: Decided) -> bool:
-    """The new state is there, and no more timers than may be."""
+    """The new state is there, and no more timers and messages than may be."""
     phase = d.before.phase
     if not isinstance(phase, Upgrading) or not isinstance(d.signal, phases.Upgraded):
         return False
@@ -209,7 +209,9 @@ def upgrade_is_due(d: Decided) -> bool:
     left = [timer for timer in d.before.timers if timer.key not in arrival.removed]
     is_set = arrival.step.timers or any(names.get(t.key, t.send_id) != t.send_id for t in left)
     is_too_much = is_set and len(left) + len(arrival.step.timers) > d.policy.timers_max
-    return arrival.step.done or not is_too_much
+    if not arrival.step.done:
+        return not is_too_much
+    return d.before.parent is None or d.before.undelivered < d.policy.undelivered_max  # which is told
 
 
 def a_refusal_is_told_once(d: Decided, due: Due | None) -> None:

@@ -199,7 +199,7 @@ class Node:
         if ending is Outcome.FENCED:
             must(self.epoch != self.disk.epoch, "an owner is fenced only by the next one")
             self.is_open = False
-        self._must_scan()
+        self.rescan()
         self._recover(loaded, ending)
 
     def _recover(self, loaded: Loaded, ending: Ending) -> None:
