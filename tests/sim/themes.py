@@ -67,8 +67,8 @@ def faults_of(rng: Random, theme: Theme) -> Faults:
         if rng.random() < 0.25:
             for name, value in kind.items():
                 setattr(faults, name, value)
-    if theme is UPGRADES and rng.random() < 0.5:  # the server goes down while upgrades fail
-        faults.drain_per_s, faults.upgrade_fails = 0.6, 0.6
+    if theme is UPGRADES and rng.random() < 0.5:  # for what is gone, or while the server goes down
+        faults.drain_per_s, faults.upgrade_fails, faults.stray_per_s = 0.6, 0.6, 6
     return faults
 
 

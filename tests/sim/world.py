@@ -244,8 +244,10 @@ class World:
         loaded = self.rng.choice([*self.node.loaded.values(), None])
         if loaded is None:
             return
-        if loaded.a.links and self.rng.random() < 0.5:
-            loaded.signal(Deliver(self._forged(loaded)))
+        wishing = [one for one in self.node.loaded.values() if one.a.desired is not None and one.a.links]
+        if wishing or (loaded.a.links and self.rng.random() < 0.5):
+            loaded = wishing[0] if wishing else loaded
+            loaded.signal(Deliver(self._forged(loaded, is_heard=bool(wishing))))
             return
         number, seq = loaded.a.computes, loaded.a.seq
         unknown = self.s.next_number()
@@ -277,12 +279,12 @@ class World:
             )
         )
 
-    def _forged(self, loaded: Loaded) -> Envelope:
-        """What a child of somebody else would send for a run of the same name; there is no row of it."""
-        run = self.rng.choice(loaded.a.links).run
+    def _forged(self, loaded: Loaded, *, is_heard: bool) -> Envelope:
+        """What a child, or one of somebody else, would send for a run of that name; there is no row of it."""
+        run, child = self.rng.choice(loaded.a.links)
         key, event = RowKey(f"unknown.{self.s.next_number()}"), Json(encode(Event("message", 1, kin=1)))
         message = Message(key=key, kind=self.rng.choice(("done", "event")), event=event, link=run)
-        sender = self.rng.choice(EVERYONE)
+        sender = _key(child.name) if is_heard else self.rng.choice(EVERYONE)
         return of_message(
             DueMessage(
                 row=0,
