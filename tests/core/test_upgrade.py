@@ -204,6 +204,12 @@ def test_a_caller_who_is_turned_away_meanwhile_is_told_once() -> None:
     assert isinstance(arrived.activation.phase, phases.Settled)
 
 
+def test_an_upgrade_that_fails_refuses_nobody_else_when_its_caller_is_turned_away() -> None:
+    a = given.after(wishing(timers=(given.pending(),)), given.client("c1"), given.timer(), Drain())
+    decision = given.deciding(a, failed(a))
+    assert (decision.commit, len(decision.activation.mailbox)) == (None, 1)
+
+
 def test_what_waits_meanwhile_keeps_its_order() -> None:
     a = given.after(wishing(), given.client("c1"), given.client("c2"))
     a = given.after(a, upgraded(a))
