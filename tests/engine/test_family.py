@@ -11,14 +11,19 @@ from statebacked.model.errors import MachineRefusal, NotFound, StateBackedError
 from statebacked.model.ids import Seq
 from statebacked.model.values import Delete, Json, Pause, Resume, StateView, Step
 from statebacked.testing.fake_machines import Event, Refusal, counting
-from tests.engine.world import ORG, FaultyStore, World, add_machine, count_of, key_of, run, until, world
+from tests.engine.world import (
+    ORG,
+    FaultyStore,
+    add_machine,
+    count,
+    count_of,
+    key_of,
+    run,
+    until,
+    world,
+)
 
 ONCE = Policy(attempts_max=1)
-
-
-def count(w: World, name: str) -> int | None:
-    record = w.store.instances.load(key_of(name))
-    return None if record is None else count_of(record.view)
 
 
 def test_a_message_reaches_the_other_instance_once() -> None:

@@ -11,12 +11,7 @@ from statebacked.engine import activations, turns
 from statebacked.model.errors import StateBackedError
 from statebacked.model.ids import Seq
 from statebacked.model.values import Pause, Resume, StateView
-from tests.engine.world import Fault, World, count_of, key_of, run, until, world
-
-
-def count(w: World, name: str) -> int | None:
-    record = w.store.instances.load(key_of(name))
-    return None if record is None else count_of(record.view)
+from tests.engine.world import Fault, World, count, key_of, run, until, world
 
 
 def heard(w: World, name: str) -> list[str]:
@@ -24,14 +19,19 @@ def heard(w: World, name: str) -> list[str]:
     return [json.loads(transition.event)["type"] for transition in history]
 
 
+async def consume_unheard(w: World) -> None:
+    """b has heard what a has sent, and the answer of that commit was lost."""
+    await w.create("a")
+    await w.create("b")
+    w.store.faults = [None, Fault.AFTER]
+    await w.send("a", "tell", to="b", say="first")
+    await until(lambda: count(w, "b") == 1)
+
+
 def test_the_next_message_comes_when_the_answer_of_the_commit_before_was_lost() -> None:
     async def story() -> None:
         async with world() as w:
-            await w.create("a")
-            await w.create("b")
-            w.store.faults = [None, Fault.AFTER]
-            await w.send("a", "tell", to="b", say="first")
-            await until(lambda: count(w, "b") == 1)
+            await consume_unheard(w)
             await w.send("a", "tell", to="b", say="second")
             await until(lambda: count(w, "b") == 2)
             assert heard(w, "b") == ["first", "second"]
@@ -42,11 +42,7 @@ def test_the_next_message_comes_when_the_answer_of_the_commit_before_was_lost() 
 def test_a_message_whose_consumption_was_not_heard_of_is_done_with_after_the_recipient_was_paused() -> None:
     async def story() -> None:
         async with world() as w:
-            await w.create("a")
-            await w.create("b")
-            w.store.faults = [None, Fault.AFTER]
-            await w.send("a", "tell", to="b", say="first")
-            await until(lambda: count(w, "b") == 1)
+            await consume_unheard(w)
             await w.engine.control(key_of("b"), Pause())
             await w.send("a", "tell", to="b", say="second")
             await w.engine.control(key_of("b"), Resume())

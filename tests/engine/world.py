@@ -117,6 +117,11 @@ def count_of(view: StateView) -> int:
     return count
 
 
+def count(w: World, name: str) -> int | None:
+    record = w.store.instances.load(key_of(name))
+    return None if record is None else count_of(record.view)
+
+
 @asynccontextmanager
 async def world(
     store: FaultyStore | None = None, clock: HandClock | None = None, policy: Policy | None = None
