@@ -2,18 +2,16 @@
 theirs is lost, and pausing or deleting them stops them."""
 
 import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from statistics import median
 from time import perf_counter
 
 import httpx
-import pytest
 
 from statebacked.api.lifecycle import proof_of
 from tests.e2e.asking import Asker, Json, answered, refused
-from tests.e2e.servers import E2E, RealServer, real_server
+from tests.e2e.servers import E2E, RealServer
 
 RESTLESS, QUIET = "restless", "quiet"
 EVENTS = 60  # of a neighbour, each time that it is measured
@@ -27,12 +25,6 @@ WAYS: dict[str, Json] = {
     "serves": {"type": "serve"},
 }
 GUILTY = (*WAYS, "winds", "pongs")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    with real_server(tmp_path_factory.mktemp("server")) as running:
-        yield running
 
 
 def neighbour(asker: Asker) -> Asker:
