@@ -376,6 +376,7 @@ class Loaded:
     def _upgrade(self, command: phases.Upgrade) -> None:
         """What the engine and the workers of migrations do: read, migrate, answer at some time."""
         upgrades.any_path_is_a_shortest_one(self.s.rng)
+        self.s.when_upgrading()
         if self.s.rng.random() < self.s.faults.upgrade_lost:
             return
         pause_ms = self.s.rng.choice((1, 20, self.s.policy.upgrade_ms)) * self.s.rng.random()

@@ -1,5 +1,6 @@
 """What everybody in a simulated world shares: time, chance, faults, and a notebook."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from random import Random
 
@@ -31,6 +32,7 @@ class Faults:
     stray_per_s: float = 0.0  # an answer to nothing, or to something long over
     upgrade_fails: float = 0.0
     upgrade_lost: float = 0.0  # never answered
+    upgrade_drained: float = 0.0  # the server goes down meanwhile
     execute_fails: float = 0.0  # of one command
     unauthorised: float = 0.05
 
@@ -52,6 +54,7 @@ class Surroundings:
         self.is_ending = False  # nothing new begins
         self.selected: dict[EnvelopeId, bool] = {}
         self.results: dict[EnvelopeId, str | None] = {}
+        self.when_upgrading: Callable[[], None] = lambda: None
         self.story: list[tuple[object, ...]] | None = None
         self.seen: set[str] = set()  # every kind of thing that happened
         self._pace = pace

@@ -68,7 +68,8 @@ def faults_of(rng: Random, theme: Theme) -> Faults:
             for name, value in kind.items():
                 setattr(faults, name, value)
     if theme is UPGRADES and rng.random() < 0.5:  # for what is gone, or while the server goes down
-        faults.drain_per_s, faults.upgrade_fails, faults.stray_per_s = 0.6, 0.6, 6
+        faults.upgrade_drained, faults.upgrade_lost, faults.upgrade_fails = 0.6, 0.5, 0.6
+        faults.stray_per_s = 6
     return faults
 
 

@@ -6,7 +6,7 @@ from random import Random
 
 from statebacked.core.delivery import of_message
 from statebacked.core.mailbox import own_message
-from statebacked.core.phases import Deliver, Settled, Tick, Upgraded, UpgradeFailed, Upgrading
+from statebacked.core.phases import Deliver, Settled, Tick, Upgraded, UpgradeFailed
 from statebacked.model.ids import (
     EnvelopeId,
     InstanceId,
@@ -73,6 +73,7 @@ class World:
         policy, pace = policy_of(self.rng, theme), self.rng.choice((0.5, 5, 25))
         self.s = Surroundings(self.rng, clockwork, faults_of(self.rng, theme), policy, pace=pace)
         self.s.kinship = theme.kinship
+        self.s.when_upgrading = self._drain_upgrading
         self.s.story = [] if is_traced else None
         self.disk = Disk(self.s.policy)
         self.keys = [_key(f"i{n}") for n in range(self.rng.choice((1, 2, 3)))]
@@ -199,19 +200,15 @@ class World:
     def _hand_over(self) -> None:
         self.nodes.append(Node(self.s, self.disk))
 
-    def _drain(self, patience: int | None = None) -> None:
-        """Often just when somebody is being upgraded."""
+    def _drain(self) -> None:
         old = self.node
-        patience = self.rng.choice((0, 200)) if patience is None else patience
-        if not old.is_open:
-            return
-        if patience:
-            is_near = any(isinstance(loaded.a.phase, Upgrading) for loaded in old.loaded.values())
-            pause_ms = 600 * self.rng.random() if is_near else 10
-            self.s.clockwork.after(pause_ms, lambda: self._drain(0 if is_near else patience - 1))
-            return
-        old.drain()
-        self.s.clockwork.after(4 * self.s.policy.compute_ms, lambda: self._drained(old))
+        if old.is_open:
+            old.drain()
+            self.s.clockwork.after(4 * self.s.policy.compute_ms, lambda: self._drained(old))
+
+    def _drain_upgrading(self) -> None:
+        if self.rng.random() < self.s.faults.upgrade_drained:
+            self.s.clockwork.after(20 * self.rng.random(), self._drain)
 
     def _drained(self, old: Node) -> None:
         if old.is_alive:
