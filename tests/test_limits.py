@@ -116,6 +116,10 @@ REACHED_BY = {
     "FRAME_BYTES_MAX": "runtime/test_protocol.py::test_only_a_step_may_be_long",
     "WORKER_HEAP_MB": "e2e/attacks/test_force.py::test_it_is_refused_and_its_instance_goes_on",
     "WORKER_RESIDENT_MB_MAX": "runtime/test_watchdog.py::test_a_worker_above_its_memory_is_killed",
+    "WORKER_GROUP_MB_MAX": (
+        "runtime/test_cgroups.py::test_a_burst_of_memory_is_ended_by_the_kernel_and_told_as_the_workers_own_doing"
+    ),
+    "WORKER_TASKS_MAX": "runtime/test_cgroups.py::test_threads_are_bounded",
     "WORKER_UNASKED_BYTES_MAX": (
         "runtime/test_pool.py::test_a_worker_that_says_too_much_is_heard_later_and_in_full"
     ),

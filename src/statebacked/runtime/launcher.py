@@ -1,4 +1,4 @@
-"""Turns itself into a worker: `python -I -S launcher.py PARENT UID READABLE FILTER PROGRAM ARGUMENT…`.
+"""Turns itself into a worker: `python -I -S launcher.py PARENT UID GROUPS READABLE FILTER PROGRAM ARGUMENT…`.
 
 A program of its own, because the server has threads: Python code between fork and exec could deadlock on a
 lock that another thread held. Here there is one thread and nothing to lose. It costs 15 ms, paid by prewarmed
@@ -9,6 +9,7 @@ workers; the modules that it does not import are part of that.
 - A session of its own, so that Ctrl-C in a terminal reaches the server alone.
 - No core dumps, few open files, no capabilities, no way to gain privileges, and the first to go when the
   machine runs out of memory.
+- The control groups whose `cgroup.procs` are GROUPS (one a line). Empty: none.
 - The user UID, when that user can read every file of the worker (PROGRAM and each ARGUMENT that is a file);
   -1, or a file that it cannot read (a server started from /root): the user stays.
 - Landlock: of files it reads and executes those beneath READABLE (one a line), and no others; of the network,
@@ -44,12 +45,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main(argv: list[str]) -> None:
-    parent, uid, readable, program, command = int(argv[1]), int(argv[2]), argv[3], argv[4], argv[5:]
+    parent, uid, groups, readable, program, command = int(argv[1]), int(argv[2]), *argv[3:6], argv[6:]
     os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES_MAX, _FILES_MAX))
     _go_first_when_memory_ends()
+    for entrance in groups.splitlines():
+        _enter(entrance)
     if uid >= 0 and _can_run(command, uid):
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -71,6 +74,15 @@ def _go_first_when_memory_ends() -> None:
             file.write("500")
     except OSError:
         pass  # it cannot be had everywhere, and contextlib takes 3 ms to import
+
+
+def _enter(entrance: str) -> None:
+    try:
+        with open(entrance, "w") as file:
+            file.write("0")
+    except OSError as error:
+        ctypes.set_errno(error.errno or 0)
+        _fail(entrance)
 
 
 def _drop_capabilities() -> None:

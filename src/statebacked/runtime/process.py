@@ -17,6 +17,7 @@ from typing import Final, Protocol, cast
 from deno import find_deno_bin  # type: ignore[import-untyped]  # it has no types
 
 from statebacked.model import limits
+from statebacked.runtime.cgroups import NO_GROUP, Group
 from statebacked.runtime.walls import NO_WALLS, Walls, offered_walls
 
 STDERR_BYTES_MAX: Final = 16_384
@@ -87,13 +88,14 @@ class Listener(Protocol):
 
 
 class Process(asyncio.SubprocessProtocol):
-    """One process. Writes of one turn of the event loop go out together."""
+    """One process, and its control group. Writes of one turn of the event loop go out together."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, group: Group) -> None:
         self.is_paused = False
         self.is_over = False
         self._loop = asyncio.get_running_loop()
         self._listener = listener
+        self._group = group
         self._transport: asyncio.SubprocessTransport
         self._stdin: asyncio.WriteTransport
         self._stdout: asyncio.ReadTransport
@@ -101,6 +103,7 @@ class Process(asyncio.SubprocessProtocol):
         self._stderr = bytearray()
         self._verdict: str | None = None
         self._statm = -1
+        self._passed_its_memory = False
 
     @property
     def pid(self) -> int:
@@ -137,8 +140,10 @@ class Process(asyncio.SubprocessProtocol):
 
     @property
     def was_killed_by_others(self) -> bool:
-        """It ended by a SIGKILL that was not ours: an operator's, or the kernel's that needed memory."""
-        return self._verdict is None and self._transport.get_returncode() == -signal.SIGKILL
+        """It ended by a SIGKILL that was not ours: an operator's, or the kernel's when the machine needed
+        memory."""
+        is_ours = self._verdict is not None or self._passed_its_memory
+        return not is_ours and self._transport.get_returncode() == -signal.SIGKILL
 
     def resident_bytes(self) -> int:
         """How much memory it occupies now; 0 when it is gone. One read of a file that is kept open."""
@@ -180,6 +185,8 @@ class Process(asyncio.SubprocessProtocol):
         self._listener.drained()
 
     def process_exited(self) -> None:
+        self._passed_its_memory = self._group.ran_out_of_memory()
+        self._group.remove()
         self._loop.call_later(_PIPES_GRACE_S, self._transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -199,6 +206,8 @@ class Process(asyncio.SubprocessProtocol):
     def _cause(self) -> str:
         if b"Last few GCs" in self._stderr or b"heap out of memory" in self._stderr:
             return f"ran out of memory: its heap passed {limits.WORKER_HEAP_MB} MB"
+        if self._passed_its_memory:
+            return f"ran out of memory: it passed {limits.WORKER_GROUP_MB_MAX} MB"
         code = self._transport.get_returncode()
         if code is None:
             return "closed its output"
@@ -214,17 +223,23 @@ async def start_process(sandbox: Sandbox, major: int, folder: Path, listener: Li
     """
     loop = asyncio.get_running_loop()
     launcher = Path(__file__).with_name("launcher.py")
-    _, process = await loop.subprocess_exec(
-        lambda: Process(listener),
-        *(sys.executable, "-I", "-S", str(launcher), str(os.getpid()), str(sandbox.uid)),
-        *("\n".join(sandbox.walls.readable), sandbox.walls.filter),
-        *sandbox.command(major),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=str(folder),
-        env=sandbox.environ,
-    )
+    walls = sandbox.walls
+    group = walls.groups.make() if walls.groups is not None else NO_GROUP
+    try:
+        _, process = await loop.subprocess_exec(
+            lambda: Process(listener, group),
+            *(sys.executable, "-I", "-S", str(launcher), str(os.getpid()), str(sandbox.uid)),
+            *("\n".join(group.entrances()), "\n".join(walls.readable), walls.filter),
+            *sandbox.command(major),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=str(folder),
+            env=sandbox.environ,
+        )
+    except BaseException:
+        group.remove()
+        raise
     return process
 
 

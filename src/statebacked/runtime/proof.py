@@ -44,13 +44,22 @@ async def proven(sandbox: Sandbox) -> Sandbox:
 
 
 def _fewer_and_fewer(walls: Walls) -> list[Walls]:
-    """Landlock first to go: it depends on where files stand, the filter only on what Deno does."""
-    choices = [walls, walls._replace(readable=()), walls._replace(filter=""), Walls()]
+    """One first, then more. Landlock goes before the filter: it depends on where files stand, the filter only
+    on what Deno does."""
+    choices = [
+        walls,
+        walls._replace(groups=None),
+        walls._replace(readable=()),
+        walls._replace(filter=""),
+        Walls(groups=walls.groups),
+        Walls(),
+    ]
     return list(dict.fromkeys(choices))
 
 
 def _names(walls: Walls) -> list[str]:
-    return [name for name, is_asked in (("landlock", walls.readable), ("seccomp", walls.filter)) if is_asked]
+    asked = {"landlock": walls.readable, "seccomp": walls.filter, "cgroups": walls.groups}
+    return [name for name, is_asked in asked.items() if is_asked]
 
 
 async def _start_one(sandbox: Sandbox) -> InForce:

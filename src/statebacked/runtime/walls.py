@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from statebacked.runtime import seccomp
+from statebacked.runtime.cgroups import Groups, offered_groups
 
 _PR_GET_SECCOMP: Final = 21
 _LANDLOCK_CREATE: Final = 444
@@ -26,11 +27,12 @@ SYSTEM_FILES: Final = (
 
 
 class Walls(NamedTuple):
-    """How a worker is walled in: the files that Landlock leaves it (none: no Landlock) and the program of
-    its seccomp filter (empty: no filter)."""
+    """How a worker is walled in: the files that Landlock leaves it (none: no Landlock), the program of its
+    seccomp filter (empty: no filter), and where its control group is made (None: it has none)."""
 
     readable: tuple[str, ...] = ()
     filter: str = ""
+    groups: Groups | None = None
 
 
 NO_WALLS: Final = Walls()
@@ -48,6 +50,7 @@ def offered_walls(files: Sequence[str]) -> Walls:
     return Walls(
         readable=(*files, *SYSTEM_FILES) if landlock_abi() else (),
         filter=seccomp.program(platform.machine()) if has_filters else "",
+        groups=offered_groups(),
     )
 
 
@@ -59,9 +62,11 @@ class InForce(NamedTuple):
     seccomp: bool
     capabilities: bool  # it has some
     no_new_privileges: bool
+    cgroups: tuple[str, ...] = ()  # the controllers that bound it
 
     @property
     def missing(self) -> list[str]:
+        """What should be there. Control groups are not: few systems let a server make them."""
         walls = [name for name in ("landlock", "seccomp", "no_new_privileges") if not getattr(self, name)]
         return ["another user", *walls] if self.user == "0" else walls
 
@@ -79,4 +84,5 @@ def in_force(pid: int, walls: Walls) -> InForce:
         seccomp=lines.get("Seccomp") == "2",
         capabilities=int(lines.get("CapEff", "0"), 16) != 0,
         no_new_privileges=lines.get("NoNewPrivs") == "1",
+        cgroups=walls.groups.controllers if walls.groups is not None and walls.groups.hold(pid) else (),
     )

@@ -279,12 +279,15 @@ def test_what_a_guard_and_an_authorizer_see_is_no_more(field: Arena, attacker: A
 def test_what_is_in_force_is_told_at_start(field: Arena) -> None:
     lines = [json.loads(line) for line in field.server.log.read_text().splitlines() if line.startswith("{")]
     (told,) = [line for line in lines if line["event"] == "workers are walled in"]
-    assert {"user", "landlock", "seccomp", "capabilities", "no_new_privileges", "missing"} <= told.keys()
+    walls = {"user", "landlock", "seccomp", "capabilities", "no_new_privileges", "cgroups", "missing"}
+    assert walls <= told.keys()
     field.attacker()
-    statuses = [Path(f"/proc/{pid}/status").read_text() for pid in field.workers()]
-    running = [status for status in statuses if "Name:\tdeno\n" in status]
+    statuses = {pid: Path(f"/proc/{pid}/status").read_text() for pid in field.workers()}
+    running = {pid: status for pid, status in statuses.items() if "Name:\tdeno\n" in status}
     assert len(running) >= 2
-    for status in running:
+    for pid, status in running.items():
+        groups = Path(f"/proc/{pid}/cgroup").read_text()
+        assert (f"/statebacked-{field.server.process.pid}-" in groups) is bool(told["cgroups"])
         assert f"Seccomp:\t{2 if told['seccomp'] else 0}\n" in status
         assert "NoNewPrivs:\t1\n" in status
         assert "CapEff:\t0000000000000000\n" in status
