@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,17 @@ from statebacked.model.values import Pause, Resume, StateView
 from tests.engine.world import Fault, World, count, key_of, run, until, world
 
 
-def heard(w: World, name: str) -> list[str]:
+def events(w: World, name: str) -> list[Any]:
     history = w.store.instances.list_transitions(key_of(name), after=Seq(1), limit=1_000)
-    return [json.loads(transition.event)["type"] for transition in history]
+    return [json.loads(transition.event) for transition in history]
+
+
+def heard(w: World, name: str) -> list[str]:
+    return [event["type"] for event in events(w, name)]
+
+
+def said(w: World, name: str, to: str) -> list[str]:
+    return [event["say"] for event in events(w, name) if event["type"] == "tell" and event["to"] == to]
 
 
 async def consume_unheard(w: World) -> None:
@@ -122,9 +131,3 @@ def is_at_rest(w: World, name: str, others: Sequence[str]) -> bool:
         all([word for word in words if word[0] == other] == told[other] for other in others)
         and not w.store.instances.messages
     )
-
-
-def said(w: World, one: str, to: str) -> list[str]:
-    history = w.store.instances.list_transitions(key_of(one), after=Seq(1), limit=1_000)
-    events = [json.loads(transition.event) for transition in history]
-    return [event["say"] for event in events if event["type"] == "tell" and event["to"] == to]
