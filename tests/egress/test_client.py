@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,24 +25,9 @@ from statebacked.model import limits
 from statebacked.model.ids import OrgId
 from statebacked.ports import EgressFailed, EgressRefused, HttpRequest, HttpResponse
 from tests.egress.site import Got, answer, read_body, redirect, site, text
+from tests.event_loop import run
 
 ORG = OrgId("org_1")
-
-
-def run(
-    test: Callable[[], Coroutine[Any, Any, None]],
-) -> Callable[[], None]:  # Any: what coroutines are made of
-    """Run an async test on the production event loop."""
-
-    def test_run() -> None:
-        async def bounded() -> None:
-            async with asyncio.timeout(60):
-                await test()
-
-        uvloop.run(bounded())
-
-    test_run.__name__, test_run.__doc__ = test.__name__, test.__doc__
-    return test_run
 
 
 def names(**addresses: Sequence[str]) -> Resolve:

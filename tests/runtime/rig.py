@@ -4,13 +4,11 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-
-import uvloop
 
 from statebacked.model.ids import (
     ActivationNumber,
@@ -45,22 +43,6 @@ from statebacked.runtime.worker import Worker
 PATIENCE_S = 20.0
 ORG, MACHINE = OrgId("org_1"), MachineName("m")
 T = TypeVar("T")
-
-
-def run(
-    test: Callable[[], Coroutine[Any, Any, None]],
-) -> Callable[[], None]:  # Any: what coroutines are made of
-    """Run an async test on the production event loop."""
-
-    def test_run() -> None:
-        async def bounded() -> None:
-            async with asyncio.timeout(60):
-                await test()
-
-        uvloop.run(bounded())
-
-    test_run.__name__, test_run.__doc__ = test.__name__, test.__doc__
-    return test_run
 
 
 class FakeSandbox(Sandbox):

@@ -9,7 +9,7 @@ import pytest
 from statebacked.model import limits
 from statebacked.runtime.cgroups import NO_GROUP, Groups, offered_groups
 from statebacked.runtime.walls import NO_WALLS
-from tests.runtime.rig import run
+from tests.event_loop import run
 from tests.runtime.test_process import start
 
 OFFERED = offered_groups()

@@ -12,7 +12,8 @@ import pytest
 from statebacked.model.ids import Seq
 from statebacked.model.values import Chattered, Json, Performed, Refused, Stepped, WorkerLost
 from statebacked.ports import Saved, WorkerGone
-from tests.runtime.rig import QUICK, Lodger, Rig, rig, run
+from tests.event_loop import run
+from tests.runtime.rig import QUICK, Lodger, Rig, rig
 
 SAVED = Saved(Seq(1), Json(b"{}"), Json(b"{}"))
 LOST, GUILTY = WorkerLost(guilty=False), WorkerLost(guilty=True)

@@ -16,7 +16,8 @@ from statebacked.model.ids import Seq, ServiceId, ServiceRun
 from statebacked.model.values import Json, Refused, Source, Stepped, WorkerLost
 from statebacked.runtime.pool import PoolPolicy
 from tests.egress.site import Got, Handler, Site, answer, redirect, site, text
-from tests.runtime.rig import PATIENCE_S, Lodger, Rig, envelope, real_sandbox, rig, run
+from tests.event_loop import run
+from tests.runtime.rig import PATIENCE_S, Lodger, Rig, envelope, real_sandbox, rig
 
 pytestmark = pytest.mark.worker
 

@@ -16,7 +16,7 @@ from statebacked.runtime.fetch_frames import PIECE_COST, Fetch, FetchAbort, Fetc
 from statebacked.runtime.fetches import Fetches, FetchParts, NoEgress, Shares
 from statebacked.runtime.framing import ProtocolError
 from statebacked.runtime.turns import Turns
-from tests.runtime.rig import run
+from tests.event_loop import run
 
 SERVICE = ServiceRun(ServiceId("svc"), Seq(2))
 A = ActivationNumber(1)

@@ -12,7 +12,8 @@ from statebacked.model.errors import InvalidMachine
 from statebacked.model.ids import InstanceName, OrgId, Seq, ServiceId, ServiceRun
 from statebacked.model.values import Chattered, Json, Performed, Refused, Stepped, WorkerLost
 from statebacked.ports import Saved, StoreFailed, WorkerGone
-from tests.runtime.rig import QUICK, envelope, rig, run
+from tests.event_loop import run
+from tests.runtime.rig import QUICK, envelope, rig
 from tests.runtime.test_protocol import event
 
 AUTHS = [Json(b'{"ok":true}'), Json(b'{"ok":false}')]

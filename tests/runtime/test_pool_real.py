@@ -13,7 +13,8 @@ from statebacked.model.ids import Seq
 from statebacked.model.values import Chattered, Json, Performed, Refused, Stepped, WorkerLost
 from statebacked.ports import Saved
 from statebacked.runtime.pool import PoolPolicy
-from tests.runtime.rig import Lodger, Rig, real_sandbox, rig, run
+from tests.event_loop import run
+from tests.runtime.rig import Lodger, Rig, real_sandbox, rig
 
 pytestmark = pytest.mark.worker
 

@@ -13,7 +13,8 @@ import pytest
 
 from statebacked.runtime.process import Process, Sandbox, empty_folder, find_sandbox, start_process
 from statebacked.runtime.walls import NO_WALLS, Walls
-from tests.runtime.rig import is_running, run
+from tests.event_loop import run
+from tests.runtime.rig import is_running
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from statebacked.model.values import Chattered, Performed, Refused, Stepped, WorkerLost, WorkerSignal
-from tests.runtime.rig import QUICK, Lodger, Rig, rig, run
+from tests.event_loop import run
+from tests.runtime.rig import QUICK, Lodger, Rig, rig
 
 EVENTS = ["add"] * 8 + ["same", "effects", "effects", "start", "end", "refuse", "forget", "timer", "log"]
 FAULTS = ["die", "garbage", "two answers", "die performing", "start and die", "too deep"]

@@ -22,7 +22,8 @@ from statebacked.model.ids import (
 from statebacked.model.values import Arrival, Json, Moved, PendingTimer, SetTimer
 from statebacked.ports import Code, MigrationFailed, Route, Saved
 from statebacked.runtime.pool import PoolPolicy
-from tests.runtime.rig import MACHINE, ORG, Rig, real_sandbox, rig, run
+from tests.event_loop import run
+from tests.runtime.rig import MACHINE, ORG, Rig, real_sandbox, rig
 
 KEY = InstanceKey(ORG, MACHINE, InstanceName("i"))
 SAVED = Saved(Seq(3), Json(b'{"value":"here"}'), Json(b'{"n":1}'))

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from statebacked.runtime.process import find_sandbox
 from statebacked.runtime.proof import proven
 from statebacked.runtime.walls import InForce, Walls, landlock_abi, offered_walls
-from tests.runtime.rig import run
+from tests.event_loop import run
 from tests.runtime.test_process import ScriptSandbox, said
 
 OFFERED = offered_walls([sys.base_prefix, sys.prefix])

@@ -3,7 +3,7 @@
 import pytest
 
 from statebacked.runtime.watchdog import PoolPolicy, Watchdog
-from tests.runtime.rig import run
+from tests.event_loop import run
 
 MIB = 1024 * 1024
 POLICY = PoolPolicy(step_ms=3_000)
