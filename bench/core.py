@@ -6,6 +6,7 @@ import time
 from statebacked.core.instance import conceive, decide
 from statebacked.core.phases import Activation, Deliver
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Envelope, External, Initialize
 from statebacked.model.ids import (
     ActivationNumber,
     EnvelopeId,
@@ -19,7 +20,8 @@ from statebacked.model.ids import (
     OrgId,
     VersionId,
 )
-from statebacked.model.values import Envelope, External, Initialize, Json, Now, Step, Stepped
+from statebacked.model.step import Step, Stepped
+from statebacked.model.values import Json, Now
 
 STEP = Step(changed=True, context=Json(b"{}"))
 POLICY = Policy()

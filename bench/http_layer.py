@@ -21,7 +21,8 @@ from tests.api.server import ApiServer
 from statebacked.api.one_write import OneWriteProtocol
 from statebacked.api.use_cases import Engine
 from statebacked.model.ids import InstanceKey, Instant, Seq
-from statebacked.model.values import Json, StateView
+from statebacked.model.rows import StateView
+from statebacked.model.values import Json
 
 _BODY = b'{"event":{"type":"toggle","n":12}}'
 _VIEW = StateView(

@@ -32,7 +32,8 @@ from statebacked.model.ids import (
     Seq,
     VersionId,
 )
-from statebacked.model.values import Birth, Commit, Head, Json, Outcome, StateView, Transition
+from statebacked.model.rows import Birth, Commit, Head, Outcome, StateView, Transition
+from statebacked.model.values import Json
 from statebacked.store.sqlite.store import SqliteStore
 
 CommitCall = Callable[[Commit], Awaitable[Outcome]]

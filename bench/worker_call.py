@@ -12,6 +12,7 @@ import time
 import uvloop
 from tests.runtime.rig import FAKE
 
+from statebacked.model.envelopes import Envelope, External, Initialize
 from statebacked.model.ids import (
     ActivationNumber,
     CodeId,
@@ -24,7 +25,8 @@ from statebacked.model.ids import (
     Seq,
     VersionId,
 )
-from statebacked.model.values import Envelope, External, Initialize, Json, Stepped, WorkerSignal
+from statebacked.model.step import Stepped, WorkerSignal
+from statebacked.model.values import Json
 from statebacked.ports import Attached, Code, Saved
 from statebacked.runtime.pool import Pool, PoolPolicy
 from statebacked.runtime.process import find_sandbox

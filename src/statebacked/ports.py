@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from statebacked.model.envelopes import Envelope
 from statebacked.model.ids import (
     ActivationNumber,
     CodeId,
@@ -40,23 +41,20 @@ from statebacked.model.machine import (
     Upload,
     Version,
 )
-from statebacked.model.values import (
-    Arrival,
+from statebacked.model.rows import (
     Commit,
     DeadLetter,
     DueMessage,
     DueTimer,
-    Envelope,
     InstanceRecord,
-    Json,
     KeptAnswer,
-    Now,
     Outcome,
     PendingTimer,
     TimerPlace,
     Transition,
-    WorkerSignal,
 )
+from statebacked.model.step import Arrival, WorkerSignal
+from statebacked.model.values import Json, Now
 
 TIMERS_BEGIN = TimerPlace(Instant(-(2**62)), 0)  # before every timer
 

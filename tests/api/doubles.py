@@ -11,6 +11,7 @@ import msgspec
 
 from statebacked.api.use_cases import Subscriber
 from statebacked.auth.secrets import Keyring
+from statebacked.model.envelopes import Control, Repeatable, Wish
 from statebacked.model.errors import (
     Conflict,
     InvalidMachine,
@@ -50,17 +51,8 @@ from statebacked.model.machine import (
     Upload,
     Version,
 )
-from statebacked.model.values import (
-    Control,
-    DeadLetter,
-    InstanceRecord,
-    Json,
-    Now,
-    Repeatable,
-    StateView,
-    Transition,
-    Wish,
-)
+from statebacked.model.rows import DeadLetter, InstanceRecord, StateView, Transition
+from statebacked.model.values import Json, Now
 from statebacked.ports import Validated
 from statebacked.store.memory_indexes import MemoryIndexes
 

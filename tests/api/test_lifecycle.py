@@ -19,7 +19,8 @@ from statebacked.model.limits import (
     IDEMPOTENCY_KEY_CHARACTERS_MAX,
     IDEMPOTENCY_MS,
 )
-from statebacked.model.values import Json, Step
+from statebacked.model.step import Step
+from statebacked.model.values import Json
 from statebacked.store.letters import LetterLimits
 from statebacked.testing.fake_machines import Event, counted
 from tests.api.server import ApiServer

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from statebacked.model.ids import VersionId
-from statebacked.model.values import PendingTimer
+from statebacked.model.rows import PendingTimer
 from statebacked.ports import MigrationFailed, Migrator
 from tests.api.server import ApiServer
 from tests.engine.world import MACHINE, ORG, VERSION, World, add_migration, add_version, world

@@ -21,7 +21,8 @@ from statebacked.api.wire import (
 from statebacked.model.errors import InvalidBody, InvalidParameter, NotFound
 from statebacked.model.ids import InstanceKey, InstanceName, Instant, MachineName, OrgId, Seq
 from statebacked.model.limits import EVENT_BODY_DEPTH_MAX
-from statebacked.model.values import Json, StateView
+from statebacked.model.rows import StateView
+from statebacked.model.values import Json
 from tests.api.contract import named
 
 KEY = InstanceKey(OrgId("org_1"), MachineName("m"), InstanceName("auth0|a@b.c:+~-_"))

@@ -6,6 +6,7 @@ from statebacked.core import phases
 from statebacked.core.instance import activate, conceive, decide
 from statebacked.core.phases import Activation, Command, Decision, Deliver, Signal, Stepping
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Cause, Envelope, External, Initialize, Internal
 from statebacked.model.ids import (
     ActivationNumber,
     EnvelopeId,
@@ -24,28 +25,9 @@ from statebacked.model.ids import (
     ServiceRun,
     VersionId,
 )
-from statebacked.model.values import (
-    CancelTimer,
-    Cause,
-    Chattered,
-    Commit,
-    Envelope,
-    External,
-    Initialize,
-    InstanceRecord,
-    Internal,
-    Json,
-    Message,
-    Now,
-    PendingTimer,
-    Performed,
-    Refused,
-    Sent,
-    SetTimer,
-    StateView,
-    Step,
-    Stepped,
-)
+from statebacked.model.rows import Commit, InstanceRecord, Message, PendingTimer, StateView
+from statebacked.model.step import CancelTimer, Chattered, Performed, Refused, Sent, SetTimer, Step, Stepped
+from statebacked.model.values import Json, Now
 
 INSTANCE = InstanceId("ins_1")
 KEY = InstanceKey(OrgId("org_1"), MachineName("m"), InstanceName("n"))

@@ -30,23 +30,21 @@ from statebacked.core.phases import (
     Stepping,
     Upgrading,
 )
+from statebacked.model.envelopes import Cause, ServiceFailed
 from statebacked.model.ids import RowKey, SendId, Seq, ServiceId, ServiceRun
-from statebacked.model.values import (
+from statebacked.model.rows import Commit, PendingTimer
+from statebacked.model.step import (
     CancelTimer,
-    Cause,
     Chattered,
-    Commit,
-    Json,
-    PendingTimer,
     Performed,
     Refused,
     Sent,
-    ServiceFailed,
     SetTimer,
     Step,
     Stepped,
     WorkerLost,
 )
+from statebacked.model.values import Json
 
 FOLDER = Path(__file__).with_name("transcripts")
 ERROR = Json(b'{"type":"error"}')

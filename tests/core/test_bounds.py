@@ -8,7 +8,8 @@ from statebacked.core.phases import Activation, Complain, Compute, Settled
 from statebacked.core.policy import Policy
 from statebacked.model import limits
 from statebacked.model.ids import InstanceName, MachineName, ServiceId
-from statebacked.model.values import Address, Json, Parent, Spawn
+from statebacked.model.step import Spawn
+from statebacked.model.values import Address, Json, Parent
 
 SMALL = Policy(timers_max=2, undelivered_max=2, batch_max=3)
 PENDING = (given.pending("1.0"), given.pending("1.1", "u"))

@@ -10,6 +10,18 @@ from statebacked.core import delivery, phases
 from statebacked.core.instance import conceive
 from statebacked.core.phases import Activation, CauseGone, Decision, Deliver, Departed, Settled, Tick
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import (
+    Cause,
+    ChildDone,
+    Control,
+    Delete,
+    Envelope,
+    Forward,
+    Initialize,
+    Pause,
+    Resume,
+    Wish,
+)
 from statebacked.model.ids import (
     EnvelopeId,
     InstanceId,
@@ -24,29 +36,9 @@ from statebacked.model.ids import (
     ServiceRun,
     VersionId,
 )
-from statebacked.model.values import (
-    TO_PARENT,
-    Address,
-    Cause,
-    ChildDone,
-    Control,
-    Delete,
-    DueMessage,
-    Envelope,
-    Forward,
-    Initialize,
-    Json,
-    Link,
-    Message,
-    Parent,
-    Pause,
-    Resume,
-    SendTo,
-    SetTimer,
-    Spawn,
-    Unlink,
-    Wish,
-)
+from statebacked.model.rows import DueMessage, Message
+from statebacked.model.step import SendTo, SetTimer, Spawn, Unlink
+from statebacked.model.values import TO_PARENT, Address, Json, Link, Parent
 
 OTHER = Address(MachineName("m"), InstanceName("other"))
 KID = Address(MachineName("m"), InstanceName("kid"))

@@ -5,8 +5,9 @@ from tests.core import given
 from statebacked.core import phases
 from statebacked.core.phases import Deliver, Drain, Settled, Tick
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Envelope, Pause
 from statebacked.model.ids import EnvelopeId
-from statebacked.model.values import Envelope, Pause, WorkerLost
+from statebacked.model.step import WorkerLost
 
 SMALL = Policy(mailbox_max=3, mailbox_per_auth_max=2)
 

@@ -6,7 +6,8 @@ from tests.core import given
 from statebacked.core import phases
 from statebacked.core.phases import Arm, Redriven, Tick
 from statebacked.model.ids import Instant, RowKey, SendId
-from statebacked.model.values import DueTimer, Json, Message, Timer
+from statebacked.model.rows import DueTimer, Message, Timer
+from statebacked.model.values import Json
 
 TIMER = Timer(key=RowKey("1.0"), send_id=SendId("t"), due=Instant(7), event=Json(b'{"type":"after"}'))
 

@@ -6,8 +6,10 @@ from tests.core import given
 from statebacked.core import phases
 from statebacked.core.phases import Settled, Settling, Tick
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Cause, Envelope, Origin, ServiceFailed
 from statebacked.model.ids import EnvelopeId, InstanceName, RowKey
-from statebacked.model.values import Address, Cause, Envelope, Link, Origin, ServiceFailed, WorkerLost
+from statebacked.model.step import WorkerLost
+from statebacked.model.values import Address, Link
 
 SERVICE = given.run("s")
 OTHER = given.run("t")

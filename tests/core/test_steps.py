@@ -6,8 +6,11 @@ from tests.core import given
 from statebacked.core import phases
 from statebacked.core.phases import Settled, Stepping
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Cause, Initialize
 from statebacked.model.ids import Instant, Seq
-from statebacked.model.values import Birth, Cause, Head, Initialize, Json, StateView, Stepped, Transition
+from statebacked.model.rows import Birth, Head, StateView, Transition
+from statebacked.model.step import Stepped
+from statebacked.model.values import Json
 
 
 def test_an_event_is_computed_on_the_newest_seq() -> None:

@@ -5,8 +5,9 @@ from tests.core import given
 from statebacked.core import phases, retry
 from statebacked.core.phases import CauseGone, Performing, Settled
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Cause
 from statebacked.model.ids import RowKey
-from statebacked.model.values import Cause, DueTimer, Rejection, Timer
+from statebacked.model.rows import DueTimer, Rejection, Timer
 
 
 def test_a_timer_is_set_with_a_key_of_its_own_and_armed() -> None:

@@ -14,9 +14,11 @@ from statebacked.core import phases
 from statebacked.core.mailbox import failed_service, own_message
 from statebacked.core.phases import Activation, CauseGone, Deliver, Drain, Tick, Upgraded, UpgradeFailed
 from statebacked.core.upgrade import find_path
+from statebacked.model.envelopes import Cause, Wish
 from statebacked.model.ids import Monotonic, RowKey, SendId, VersionId
 from statebacked.model.machine import Migration
-from statebacked.model.values import Arrival, Cause, Json, Moved, Wish
+from statebacked.model.step import Arrival, Moved
+from statebacked.model.values import Json
 
 VERSIONS = [VersionId(f"ver_{n}") for n in range(5)]
 

@@ -18,7 +18,8 @@ from statebacked.model.ids import (
     SendId,
 )
 from statebacked.model.limits import INSTANCE_TIMERS_HELD_MAX, ORG_TIMERS_HELD_MAX
-from statebacked.model.values import DueTimer, Json, Timer
+from statebacked.model.rows import DueTimer, Timer
+from statebacked.model.values import Json
 
 NOW = Instant(1_000_000)
 ROWS = count(1)

@@ -8,7 +8,7 @@ import pytest
 from statebacked.core import phases
 from statebacked.core.phases import Command
 from statebacked.engine.driver import Driver, Ending
-from statebacked.model.values import Commit, Outcome
+from statebacked.model.rows import Commit, Outcome
 from tests.core import given
 
 

@@ -7,9 +7,12 @@ import pytest
 
 from statebacked.core.policy import Policy
 from statebacked.engine import relay
+from statebacked.model.envelopes import Delete, Pause, Resume
 from statebacked.model.errors import MachineRefusal, NotFound, StateBackedError
 from statebacked.model.ids import Seq
-from statebacked.model.values import Delete, Json, Pause, Resume, StateView, Step
+from statebacked.model.rows import StateView
+from statebacked.model.step import Step
+from statebacked.model.values import Json
 from statebacked.testing.fake_machines import Event, Refusal, counting
 from tests.engine.world import (
     ORG,

@@ -8,7 +8,8 @@ import pytest
 
 from statebacked.engine import fanout
 from statebacked.model.errors import NotFound, RejectedByAuthorizer, StateBackedError
-from statebacked.model.values import Json, StateView
+from statebacked.model.rows import StateView
+from statebacked.model.values import Json
 from statebacked.ports import StoreFailed, WorkerGone
 from statebacked.testing.fake_machines import FakeAttached, FakeMachines
 from tests.engine.world import ANYONE, count_of, key_of, run, until, world

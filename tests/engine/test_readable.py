@@ -8,7 +8,8 @@ from statebacked.model import limits
 from statebacked.model.errors import MachineRefusal, Unavailable
 from statebacked.model.ids import Epoch, InstanceId, InstanceName, Seq, VersionId
 from statebacked.model.indexes import IndexKey, IndexRow, Order, Place, ReadablePage
-from statebacked.model.values import Birth, Head, Json
+from statebacked.model.rows import Birth, Head
+from statebacked.model.values import Json
 from statebacked.ports import StoreFailed, WorkerGone
 from statebacked.testing.fake_machines import counted
 from tests.engine.world import ANYONE, MACHINE, ORG, VERSION, World, key_of, run, world

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from statebacked.engine import activations, turns
+from statebacked.model.envelopes import Pause, Resume
 from statebacked.model.errors import StateBackedError
 from statebacked.model.ids import Seq
-from statebacked.model.values import Pause, Resume, StateView
+from statebacked.model.rows import StateView
 from tests.engine.world import Fault, World, count, key_of, run, until, world
 
 

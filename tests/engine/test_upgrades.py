@@ -8,7 +8,7 @@ import pytest
 from statebacked.core.policy import Policy
 from statebacked.model.errors import MachineRefusal, NoMigrationPath, NotFound
 from statebacked.model.ids import Seq, VersionId
-from statebacked.model.values import InstanceRecord, Transition
+from statebacked.model.rows import InstanceRecord, Transition
 from tests.engine.world import (
     ANYONE,
     VERSION,

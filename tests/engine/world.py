@@ -21,7 +21,8 @@ from statebacked.model.ids import (
     VersionId,
 )
 from statebacked.model.machine import Machine, Migration, Org, Upload, Version
-from statebacked.model.values import Commit, InstanceRecord, Json, Now, Outcome, StateView
+from statebacked.model.rows import Commit, InstanceRecord, Outcome, StateView
+from statebacked.model.values import Json, Now
 from statebacked.ports import StoreFailed
 from statebacked.store.memory import MemoryStore
 from statebacked.testing.fake_machines import FakeMachines, FakeMigrator

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from statebacked.model.envelopes import Envelope, External, Initialize, Payload, Source
 from statebacked.model.ids import (
     ActivationNumber,
     CodeId,
@@ -22,18 +23,8 @@ from statebacked.model.ids import (
     Seq,
     VersionId,
 )
-from statebacked.model.values import (
-    Chattered,
-    Envelope,
-    External,
-    Initialize,
-    Json,
-    Payload,
-    Performed,
-    Source,
-    Stepped,
-    WorkerSignal,
-)
+from statebacked.model.step import Chattered, Performed, Stepped, WorkerSignal
+from statebacked.model.values import Json
 from statebacked.ports import Code, Egress, LoadSaved, Saved
 from statebacked.runtime.crew import Crew
 from statebacked.runtime.pool import Pool, PoolPolicy

@@ -12,8 +12,10 @@ import pytest
 
 from statebacked.egress.client import GuardedHttp
 from statebacked.model import limits
+from statebacked.model.envelopes import Source
 from statebacked.model.ids import Seq, ServiceId, ServiceRun
-from statebacked.model.values import Json, Refused, Source, Stepped, WorkerLost
+from statebacked.model.step import Refused, Stepped, WorkerLost
+from statebacked.model.values import Json
 from statebacked.runtime.pool import PoolPolicy
 from tests.egress.site import Got, Handler, Site, answer, redirect, site, text
 from tests.event_loop import run

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from statebacked.model.values import Json, Performed, Refused, WorkerLost
+from statebacked.model.step import Performed, Refused, WorkerLost
+from statebacked.model.values import Json
 from tests.event_loop import run
 from tests.runtime.rig import Log, real_sandbox, rig
 from tests.runtime.test_pool_real import MAJORS, POLICY, VERSIONS

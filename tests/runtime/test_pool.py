@@ -10,7 +10,8 @@ import pytest
 
 from statebacked.model.errors import InvalidMachine
 from statebacked.model.ids import InstanceName, OrgId, Seq, ServiceId, ServiceRun
-from statebacked.model.values import Chattered, Json, Performed, Refused, Stepped, WorkerLost
+from statebacked.model.step import Chattered, Performed, Refused, Stepped, WorkerLost
+from statebacked.model.values import Json
 from statebacked.ports import Saved, StoreFailed, WorkerGone
 from tests.event_loop import run
 from tests.runtime.rig import QUICK, envelope, rig

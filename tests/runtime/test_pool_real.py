@@ -10,7 +10,8 @@ import pytest
 
 from statebacked.model.errors import InvalidMachine
 from statebacked.model.ids import Seq
-from statebacked.model.values import Chattered, Json, Performed, Refused, Stepped, WorkerLost
+from statebacked.model.step import Chattered, Performed, Refused, Stepped, WorkerLost
+from statebacked.model.values import Json
 from statebacked.ports import Saved
 from statebacked.runtime.pool import PoolPolicy
 from tests.event_loop import run

@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statebacked.model import limits
-from statebacked.model.ids import ActivationNumber, EnvelopeId, InstanceName, Seq, ServiceId, ServiceRun
-from statebacked.model.values import (
+from statebacked.model.envelopes import (
     ChildDone,
     Envelope,
     External,
     Initialize,
     Internal,
-    Json,
     ServiceFailed,
     Source,
 )
+from statebacked.model.ids import ActivationNumber, EnvelopeId, InstanceName, Seq, ServiceId, ServiceRun
+from statebacked.model.values import Json
 from statebacked.ports import Saved
 from statebacked.runtime import fetch_frames, protocol
 from statebacked.runtime.protocol import FrameReader, ProtocolError

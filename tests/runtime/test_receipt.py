@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statebacked.model import limits
+from statebacked.model.envelopes import Internal
 from statebacked.model.ids import (
     InstanceName,
     MachineName,
@@ -18,19 +19,8 @@ from statebacked.model.ids import (
     ServiceRun,
     VersionId,
 )
-from statebacked.model.values import (
-    TO_PARENT,
-    Address,
-    CancelTimer,
-    Internal,
-    Json,
-    SendTo,
-    Sent,
-    SetTimer,
-    Spawn,
-    Step,
-    Unlink,
-)
+from statebacked.model.step import CancelTimer, SendTo, Sent, SetTimer, Spawn, Step, Unlink
+from statebacked.model.values import TO_PARENT, Address, Json
 from statebacked.runtime import receipt
 from statebacked.runtime.protocol import FrameReader, ProtocolError
 from statebacked.runtime.receipt import check_json, inside_of, sent_of, steps_of

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from statebacked.model.values import Chattered, Performed, Refused, Stepped, WorkerLost, WorkerSignal
+from statebacked.model.step import Chattered, Performed, Refused, Stepped, WorkerLost, WorkerSignal
 from tests.event_loop import run
 from tests.runtime.rig import QUICK, Lodger, Rig, rig
 

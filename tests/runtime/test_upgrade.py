@@ -19,7 +19,9 @@ from statebacked.model.ids import (
     Seq,
     VersionId,
 )
-from statebacked.model.values import Arrival, Json, Moved, PendingTimer, SetTimer
+from statebacked.model.rows import PendingTimer
+from statebacked.model.step import Arrival, Moved, SetTimer
+from statebacked.model.values import Json
 from statebacked.ports import Code, MigrationFailed, Route, Saved
 from statebacked.runtime.pool import PoolPolicy
 from tests.event_loop import run

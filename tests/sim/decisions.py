@@ -11,32 +11,31 @@ from typing import NamedTuple
 from statebacked.core import phases
 from statebacked.core.phases import Activation, Performing, Settled, Settling, Stepping, Upgrading
 from statebacked.core.policy import Policy
-from statebacked.model.ids import EnvelopeId, SendId, ServiceRun
-from statebacked.model.values import (
-    Chattered,
-    Commit,
+from statebacked.model.envelopes import (
     Control,
-    DueTimer,
     Envelope,
     External,
     Forward,
     Initialize,
     Internal,
-    Message,
-    Now,
+    ServiceFailed,
+)
+from statebacked.model.ids import EnvelopeId, SendId, ServiceRun
+from statebacked.model.rows import Commit, DueTimer, Message
+from statebacked.model.step import (
+    Chattered,
     Performed,
     Refused,
     SendTo,
     Sent,
-    ServiceFailed,
     SetTimer,
     Spawn,
     Step,
     Stepped,
-    ToParent,
     Unlink,
     WorkerLost,
 )
+from statebacked.model.values import Now, ToParent
 from tests.sim.laws import Broken, must
 
 OF_PLACES = (

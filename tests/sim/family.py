@@ -8,29 +8,19 @@ from typing import NamedTuple
 from statebacked.core import phases
 from statebacked.core.phases import Activation
 from statebacked.core.policy import Policy
-from statebacked.model.ids import InstanceId, Instant, ServiceRun, VersionId
-from statebacked.model.values import (
-    Address,
+from statebacked.model.envelopes import (
     Cause,
     ChildDone,
-    Commit,
-    DueMessage,
     Envelope,
     External,
     Initialize,
-    Json,
-    Link,
-    Message,
     Origin,
-    Parent,
-    SendTo,
     ServiceFailed,
-    Spawn,
-    Target,
-    ToParent,
-    Transition,
-    Unlink,
 )
+from statebacked.model.ids import InstanceId, Instant, ServiceRun, VersionId
+from statebacked.model.rows import Commit, DueMessage, Message, Transition
+from statebacked.model.step import SendTo, Spawn, Unlink
+from statebacked.model.values import Address, Json, Link, Parent, Target, ToParent
 from statebacked.store.memory import MemoryInstances, MessageRow
 from tests.sim.decisions import Decided
 from tests.sim.laws import Life, Row, must

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Cause
 from statebacked.model.ids import (
     EnvelopeId,
     Epoch,
@@ -21,19 +22,9 @@ from statebacked.model.ids import (
     ServiceRun,
     VersionId,
 )
-from statebacked.model.values import (
-    CancelTimer,
-    Cause,
-    Commit,
-    Json,
-    Link,
-    Parent,
-    Rejection,
-    StateView,
-    Status,
-    Target,
-    Transition,
-)
+from statebacked.model.rows import Commit, Rejection, StateView, Status, Transition
+from statebacked.model.step import CancelTimer
+from statebacked.model.values import Json, Link, Parent, Target
 from tests.sim.machine import (
     FIRST_VERSION,
     UNBORN,

@@ -1,8 +1,9 @@
 """What must hold of deliveries that were given up: kept, and when somebody redrives them as good as new."""
 
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Cause
 from statebacked.model.ids import Instant
-from statebacked.model.values import Cause, DeadLetter
+from statebacked.model.rows import DeadLetter
 from statebacked.store.memory import MemoryInstances
 from statebacked.store.memory_letters import dead_letters
 from tests.sim.laws import Lives, Row, must

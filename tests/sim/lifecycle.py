@@ -2,17 +2,8 @@
 
 from statebacked.core import phases
 from statebacked.core.phases import Activation, Settled, Settling
-from statebacked.model.values import (
-    Address,
-    Control,
-    Delete,
-    Envelope,
-    Forward,
-    Initialize,
-    Pause,
-    Resume,
-    Wish,
-)
+from statebacked.model.envelopes import Control, Delete, Envelope, Forward, Initialize, Pause, Resume, Wish
+from statebacked.model.values import Address
 from tests.sim.decisions import Decided
 from tests.sim.laws import must
 

@@ -7,20 +7,11 @@ from statebacked.core import phases
 from statebacked.core.phases import Activation, Settled, Stepping
 from statebacked.core.policy import Policy
 from statebacked.engine.driver import Driver, Ending
+from statebacked.model.envelopes import Cause, Envelope
 from statebacked.model.ids import ActivationNumber, EnvelopeId, Epoch, ServiceRun
-from statebacked.model.values import (
-    Cause,
-    Chattered,
-    Commit,
-    DueTimer,
-    Envelope,
-    InstanceRecord,
-    Json,
-    Now,
-    Outcome,
-    Performed,
-    WorkerLost,
-)
+from statebacked.model.rows import Commit, DueTimer, InstanceRecord, Outcome
+from statebacked.model.step import Chattered, Performed, WorkerLost
+from statebacked.model.values import Json, Now
 from statebacked.ports import StoreFailed
 from tests.sim import decisions, family, lifecycle, upgrades, watch, worker
 from tests.sim.clockwork import Plan

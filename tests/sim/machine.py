@@ -8,19 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from statebacked.model.ids import InstanceName, MachineName, RowKey, SendId, ServiceId, VersionId
-from statebacked.model.values import (
-    TO_PARENT,
-    Address,
-    CancelTimer,
-    Indexed,
-    Json,
-    Outgoing,
-    SendTo,
-    SetTimer,
-    Spawn,
-    Target,
-    Unlink,
-)
+from statebacked.model.step import CancelTimer, Outgoing, SendTo, SetTimer, Spawn, Unlink
+from statebacked.model.values import TO_PARENT, Address, Indexed, Json, Target
 
 DELAYS_MS = (0, 1, 20, 300, 2_000, 9_000, 40_000)
 SERVICES = ("s0", "s1", "s2")

@@ -9,6 +9,7 @@ from statebacked.core.delivery import of_message, of_timer
 from statebacked.core.instance import activate, conceive
 from statebacked.core.phases import Stepping
 from statebacked.engine.driver import Ending
+from statebacked.model.envelopes import Cause, Envelope
 from statebacked.model.ids import (
     NEVER,
     ActivationNumber,
@@ -18,17 +19,7 @@ from statebacked.model.ids import (
     Instant,
     VersionId,
 )
-from statebacked.model.values import (
-    Cause,
-    DeadLetter,
-    DueMessage,
-    DueTimer,
-    Envelope,
-    InstanceRecord,
-    Message,
-    Outcome,
-    Timer,
-)
+from statebacked.model.rows import DeadLetter, DueMessage, DueTimer, InstanceRecord, Message, Outcome, Timer
 from statebacked.ports import StoreFailed
 from tests.sim import family, worker
 from tests.sim.clockwork import Plan

@@ -4,8 +4,10 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Cause
 from statebacked.model.ids import Epoch, InstanceId, InstanceKey, Instant, Seq, ServiceRun
-from statebacked.model.values import Cause, Commit, DeadLetter, InstanceRecord, Json, Outcome
+from statebacked.model.rows import Commit, DeadLetter, InstanceRecord, Outcome
+from statebacked.model.values import Json
 from statebacked.ports import Saved, StoreFailed
 from statebacked.store.memory import MemoryInstances
 from statebacked.store.memory_letters import dead_letters, redrive

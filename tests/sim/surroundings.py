@@ -6,7 +6,7 @@ from random import Random
 
 from statebacked.core.policy import Policy
 from statebacked.model.ids import EnvelopeId
-from statebacked.model.values import Outcome
+from statebacked.model.rows import Outcome
 from tests.sim.clockwork import Clockwork
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from statebacked.core import phases
-from statebacked.model.values import Outcome
+from statebacked.model.rows import Outcome
 from tests.sim.world import World
 
 SEEDS = 200

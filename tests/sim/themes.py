@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from random import Random
 
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Control, Delete, Pause, Resume, Wish
 from statebacked.model.ids import VersionId
-from statebacked.model.values import Control, Delete, Pause, Resume, Wish
 from tests.sim.surroundings import Faults
 from tests.sim.worker import INSIDE_BYTES
 

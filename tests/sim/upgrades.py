@@ -6,9 +6,11 @@ from random import Random
 from statebacked.core import phases
 from statebacked.core.phases import Activation, Upgrading
 from statebacked.core.upgrade import find_path
+from statebacked.model.envelopes import Control, Initialize
 from statebacked.model.ids import Epoch, Instant, MachineName, MigrationId, OrgId, RowKey, VersionId
 from statebacked.model.machine import Migration
-from statebacked.model.values import Commit, Control, Initialize, SetTimer, Transition
+from statebacked.model.rows import Commit, Transition
+from statebacked.model.step import SetTimer
 from tests.sim.decisions import Decided, upgrade_is_due
 from tests.sim.laws import (
     Life,

@@ -6,18 +6,11 @@ from math import inf
 from statebacked.core import fairness, phases
 from statebacked.core.phases import Activation, Performing, Settled, Settling, Stepping, Upgrading
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Envelope, External, Internal
 from statebacked.model.ids import EnvelopeId, ServiceRun
-from statebacked.model.values import (
-    Chattered,
-    DueTimer,
-    Envelope,
-    External,
-    Internal,
-    Json,
-    Now,
-    Performed,
-    StateView,
-)
+from statebacked.model.rows import DueTimer, StateView
+from statebacked.model.step import Chattered, Performed
+from statebacked.model.values import Json, Now
 from tests.sim.decisions import Decided, is_owed_error, kept_of, known_ids, sent_to_nobody
 from tests.sim.laws import Life, must
 from tests.sim.machine import decode_event

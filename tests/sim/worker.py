@@ -8,23 +8,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from statebacked.core.steps import INITIAL_EVENT, UNWORDED_DONE, UNWORDED_ERROR
+from statebacked.model.envelopes import ChildDone, Envelope, External, Initialize, Internal, ServiceFailed
 from statebacked.model.ids import ActivationNumber, Seq, ServiceRun, VersionId
-from statebacked.model.values import (
-    Arrival,
-    ChildDone,
-    Envelope,
-    External,
-    Indexed,
-    Initialize,
-    Internal,
-    Json,
-    Moved,
-    Refused,
-    Sent,
-    ServiceFailed,
-    Step,
-    Stepped,
-)
+from statebacked.model.step import Arrival, Moved, Refused, Sent, Step, Stepped
+from statebacked.model.values import Indexed, Json
 from statebacked.ports import Saved
 from tests.sim.clockwork import Pipe, Plan
 from tests.sim.laws import Life, must

@@ -7,6 +7,7 @@ from random import Random
 from statebacked.core.delivery import of_message
 from statebacked.core.mailbox import own_message
 from statebacked.core.phases import Deliver, Settled, Tick, Upgraded, UpgradeFailed
+from statebacked.model.envelopes import Envelope, External, Initialize, Internal, Repeatable, Resume
 from statebacked.model.ids import (
     EnvelopeId,
     InstanceId,
@@ -20,24 +21,9 @@ from statebacked.model.ids import (
     ServiceId,
     ServiceRun,
 )
-from statebacked.model.values import (
-    Arrival,
-    Chattered,
-    DueMessage,
-    Envelope,
-    External,
-    Initialize,
-    Internal,
-    Json,
-    Message,
-    Performed,
-    Refused,
-    Repeatable,
-    Resume,
-    Sent,
-    Step,
-    Stepped,
-)
+from statebacked.model.rows import DueMessage, Message
+from statebacked.model.step import Arrival, Chattered, Performed, Refused, Sent, Step, Stepped
+from statebacked.model.values import Json
 from tests.sim.clockwork import Clockwork
 from tests.sim.laws import must
 from tests.sim.letters import what_was_given_up_is_kept

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Protocol
 
+from statebacked.model.envelopes import Cause
 from statebacked.model.ids import (
     EnvelopeId,
     Epoch,
@@ -23,19 +24,8 @@ from statebacked.model.ids import (
 )
 from statebacked.model.limits import UPLOAD_EXPIRES_MS
 from statebacked.model.machine import Key, Machine, Migration, Org, Upload, Version
-from statebacked.model.values import (
-    Birth,
-    Cause,
-    Commit,
-    Head,
-    Indexed,
-    Json,
-    Message,
-    Rejection,
-    StateView,
-    Timer,
-    Transition,
-)
+from statebacked.model.rows import Birth, Commit, Head, Message, Rejection, StateView, Timer, Transition
+from statebacked.model.values import Indexed, Json
 from statebacked.ports import Catalogue, Indexes, InstanceStore
 
 

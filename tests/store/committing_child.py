@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from statebacked.model.ids import Epoch, InstanceId
-from statebacked.model.values import Outcome
+from statebacked.model.rows import Outcome
 from statebacked.store.sqlite.store import SqliteStore
 from tests.store.builders import birth, key_of, message, of_message, step
 

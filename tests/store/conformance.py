@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from statebacked.model.envelopes import Cause
 from statebacked.model.ids import (
     EnvelopeId,
     Epoch,
@@ -14,7 +15,8 @@ from statebacked.model.ids import (
     RowKey,
     Seq,
 )
-from statebacked.model.values import Cause, InstanceRecord, Json, Outcome, PendingTimer, StateView
+from statebacked.model.rows import InstanceRecord, Outcome, PendingTimer, StateView
+from statebacked.model.values import Json
 from tests.store.builders import (
     ONE,
     THREE,

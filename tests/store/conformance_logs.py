@@ -24,7 +24,7 @@ from statebacked.model.logs import (
     StoredEntry,
     end_of,
 )
-from statebacked.model.values import Commit, Outcome
+from statebacked.model.rows import Commit, Outcome
 from statebacked.ports import LogStore
 from statebacked.store.memory import MemoryStore
 from statebacked.store.sqlite.store import SqliteStore

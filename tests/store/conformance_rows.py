@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 
+from statebacked.model.envelopes import Wish
 from statebacked.model.ids import (
     EnvelopeId,
     InstanceId,
@@ -15,7 +16,7 @@ from statebacked.model.ids import (
     Seq,
     VersionId,
 )
-from statebacked.model.values import TimerPlace, Wish
+from statebacked.model.rows import TimerPlace
 from statebacked.ports import StoreFailed
 from tests.store.builders import (
     MACHINE,

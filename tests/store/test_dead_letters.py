@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from statebacked.model.envelopes import Cause
 from statebacked.model.ids import Epoch, InstanceId, Instant, MachineName, OrgId
 from statebacked.model.limits import (
     DEAD_LETTER_BYTES_PER_ORG_MAX,
@@ -12,7 +13,8 @@ from statebacked.model.limits import (
     DEAD_LETTER_TYPE_CHARACTERS_MAX,
     DEAD_LETTERS_PER_ORG_MAX,
 )
-from statebacked.model.values import Address, Cause, DeadLetter, Json, Message, Outcome, Timer
+from statebacked.model.rows import DeadLetter, Message, Outcome, Timer
+from statebacked.model.values import Address, Json
 from statebacked.ports import DeadLetters
 from statebacked.store.letters import LETTER_LIMITS, LetterLimits, head_of
 from statebacked.store.memory import MemoryStore

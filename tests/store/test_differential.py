@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from statebacked.core.indexes import ranges
+from statebacked.model.envelopes import Cause
 from statebacked.model.ids import (
     EnvelopeId,
     Epoch,
@@ -33,17 +34,8 @@ from statebacked.model.ids import (
 )
 from statebacked.model.indexes import IndexKey, Op, Order, Place, Range
 from statebacked.model.machine import Session
-from statebacked.model.values import (
-    Cause,
-    Commit,
-    DueTimer,
-    Indexed,
-    Message,
-    Outcome,
-    Rejection,
-    Timer,
-    TimerPlace,
-)
+from statebacked.model.rows import Commit, DueTimer, Message, Outcome, Rejection, Timer, TimerPlace
+from statebacked.model.values import Indexed
 from statebacked.ports import StoreFailed
 from statebacked.store.letters import LetterLimits
 from statebacked.store.memory import InstanceRow, MemoryStore

@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 from msgspec.structs import replace
 
+from statebacked.model.envelopes import Cause, Repeatable, Wish
 from statebacked.model.ids import (
     EnvelopeId,
     InstanceId,
@@ -26,19 +27,8 @@ from statebacked.model.ids import (
     ServiceRun,
     VersionId,
 )
-from statebacked.model.values import (
-    TO_PARENT,
-    Address,
-    Cause,
-    Commit,
-    Json,
-    Link,
-    Message,
-    Outcome,
-    Parent,
-    Repeatable,
-    Wish,
-)
+from statebacked.model.rows import Commit, Message, Outcome
+from statebacked.model.values import TO_PARENT, Address, Json, Link, Parent
 from statebacked.store.memory import InstanceRow, MemoryStore
 from statebacked.store.sqlite.store import SqliteStore
 from tests.store import builders

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from statebacked.model.ids import Epoch, InstanceId, Instant, Seq
-from statebacked.model.values import Commit, Outcome
+from statebacked.model.rows import Commit, Outcome
 from statebacked.ports import StoreFailed
 from statebacked.store.sqlite.store import SqliteStore
 from statebacked.store.sqlite.writer import GROUP_MAX

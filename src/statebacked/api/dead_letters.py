@@ -9,7 +9,8 @@ from statebacked.api.replies import Reply, json_reply
 from statebacked.api.use_cases import Engine
 from statebacked.api.wire import iso
 from statebacked.model.ids import InstanceName, MachineName, parse_instance_name, parse_machine_name
-from statebacked.model.values import Address, DeadLetter
+from statebacked.model.rows import DeadLetter
+from statebacked.model.values import Address
 from statebacked.ports import DeadLetters
 
 

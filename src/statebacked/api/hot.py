@@ -11,10 +11,11 @@ from statebacked.api.use_cases import Engine
 from statebacked.api.wire import parse_event, state_body
 from statebacked.auth.authenticator import Authenticator, Headers
 from statebacked.auth.principal import Principal
+from statebacked.model.envelopes import Repeatable
 from statebacked.model.errors import InvalidName, MachineRefusal, MissingScope, RejectedByAuthorizer
 from statebacked.model.ids import InstanceKey
 from statebacked.model.limits import EVENT_BODY_BYTES_MAX
-from statebacked.model.values import Json, Repeatable
+from statebacked.model.values import Json
 
 
 class HotRoutes:

@@ -18,11 +18,11 @@ from statebacked.api.wire import (
     transition_item,
     version_info,
 )
+from statebacked.model.envelopes import Repeatable
 from statebacked.model.errors import InvalidCursor, NotFound
 from statebacked.model.ids import InstanceKey, Seq, VersionId, parse_instance_name
 from statebacked.model.limits import EVENT_BODY_BYTES_MAX
 from statebacked.model.machine import InstanceSummary
-from statebacked.model.values import Repeatable
 from statebacked.ports import Catalogue, Store
 
 

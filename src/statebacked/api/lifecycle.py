@@ -9,10 +9,10 @@ from statebacked.api.calls import OrgCall, OrgHandler
 from statebacked.api.replies import Reply
 from statebacked.api.use_cases import Engine
 from statebacked.api.wire import DeleteInstance, SetDesiredVersion, SetStatus, parse_body
+from statebacked.model.envelopes import Delete, Pause, Resume
 from statebacked.model.errors import InvalidParameter
 from statebacked.model.ids import VersionId
 from statebacked.model.limits import JSON_BODY_BYTES_MAX
-from statebacked.model.values import Delete, Pause, Resume
 
 _PROOF = "hmacSha256OfMachineInstanceNameWithMachineNameKey"
 

@@ -15,10 +15,11 @@ from statebacked.api.replies import Reply
 from statebacked.api.use_cases import Engine
 from statebacked.api.wire import state_body
 from statebacked.auth.principal import Principal
+from statebacked.model.envelopes import Repeatable
 from statebacked.model.errors import IdempotencyKeyReused, InvalidParameter, NotFound
 from statebacked.model.ids import InstanceKey
 from statebacked.model.limits import IDEMPOTENCY_ANSWER_BYTES_MAX, IDEMPOTENCY_KEY_CHARACTERS_MAX
-from statebacked.model.values import KeptAnswer, Repeatable
+from statebacked.model.rows import KeptAnswer
 from statebacked.ports import Answers, Clock, StoreFailed
 
 logger = structlog.get_logger(__name__)

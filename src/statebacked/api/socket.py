@@ -28,7 +28,7 @@ from statebacked.model.limits import (
     SOCKET_SILENCE_MS,
     SOCKET_STALLED_MS,
 )
-from statebacked.model.values import StateView
+from statebacked.model.rows import StateView
 from statebacked.ports import Clock
 
 logger = logging.getLogger(__name__)

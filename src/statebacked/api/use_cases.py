@@ -6,10 +6,12 @@ All raise the errors of model/errors.py.
 from collections.abc import Sequence
 from typing import Protocol
 
+from statebacked.model.envelopes import Control, Repeatable
 from statebacked.model.errors import StateBackedError
 from statebacked.model.ids import InstanceKey, OrgId, VersionId
 from statebacked.model.indexes import IndexKey, Order, Range, ReadablePage
-from statebacked.model.values import Control, DeadLetter, InstanceRecord, Json, Repeatable, StateView
+from statebacked.model.rows import DeadLetter, InstanceRecord, StateView
+from statebacked.model.values import Json
 
 
 class Subscriber(Protocol):

@@ -15,7 +15,8 @@ from statebacked.model.ids import InstanceKey, Instant
 from statebacked.model.limits import EVENT_BODY_DEPTH_MAX
 from statebacked.model.logs import LogEntry
 from statebacked.model.machine import Version
-from statebacked.model.values import Json, StateView, Transition
+from statebacked.model.rows import StateView, Transition
+from statebacked.model.values import Json
 
 # --- bodies that come in -------------------------------------------------------------------------
 

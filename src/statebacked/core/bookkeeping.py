@@ -21,21 +21,10 @@ from statebacked.core.phases import (
     Stop,
 )
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Delete, Envelope, External, Forward, Initialize, Pause, Resume, Wish
 from statebacked.model.ids import RowKey
-from statebacked.model.values import (
-    Commit,
-    Delete,
-    Envelope,
-    External,
-    Forward,
-    Initialize,
-    Message,
-    Now,
-    Pause,
-    Resume,
-    StateView,
-    Wish,
-)
+from statebacked.model.rows import Commit, Message, StateView
+from statebacked.model.values import Now
 
 Kept = tuple[Activation, Commit | None]
 

@@ -3,7 +3,7 @@
 from statebacked.core.phases import Activation
 from statebacked.core.policy import Policy
 from statebacked.core.steps import Draft
-from statebacked.model.values import Envelope
+from statebacked.model.envelopes import Envelope
 
 
 def excess(after: Activation, draft: Draft, left: tuple[Envelope, ...], policy: Policy) -> str | None:

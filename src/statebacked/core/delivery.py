@@ -1,21 +1,19 @@
 """From a message row to the envelope that its recipient gets."""
 
 from statebacked.core import wording
-from statebacked.model.ids import EnvelopeId
-from statebacked.model.values import (
-    Address,
+from statebacked.model.envelopes import (
     Cause,
     ChildDone,
-    DueMessage,
-    DueTimer,
     Envelope,
     External,
     Forward,
     Initialize,
     Origin,
-    Parent,
     Payload,
 )
+from statebacked.model.ids import EnvelopeId
+from statebacked.model.rows import DueMessage, DueTimer
+from statebacked.model.values import Address, Parent
 
 
 def of_message(due: DueMessage) -> Envelope:

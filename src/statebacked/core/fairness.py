@@ -8,8 +8,9 @@ from msgspec.structs import replace
 
 from statebacked.core.phases import Activation, Allowance, Command, Throttled
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Envelope
 from statebacked.model.ids import Monotonic
-from statebacked.model.values import Envelope, Now
+from statebacked.model.values import Now
 
 STEP = 1_000  # the unit of an allowance: thousandths, so that arithmetic stays whole
 

@@ -3,21 +3,11 @@
 from msgspec.structs import replace
 
 from statebacked.core.phases import Activation
+from statebacked.model.envelopes import Envelope, Forward
 from statebacked.model.ids import RowKey, Seq, ServiceId, ServiceRun
-from statebacked.model.values import (
-    Envelope,
-    Forward,
-    Json,
-    Link,
-    Message,
-    Parent,
-    SendTo,
-    Spawn,
-    Step,
-    Target,
-    ToParent,
-    Unlink,
-)
+from statebacked.model.rows import Message
+from statebacked.model.step import SendTo, Spawn, Step, Unlink
+from statebacked.model.values import Json, Link, Parent, Target, ToParent
 
 NOTHING = Json(b"null")
 

@@ -63,6 +63,7 @@ from statebacked.core.phases import (
     WakeAt,
 )
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Cause, Envelope, Initialize, Internal, Pause, ServiceFailed
 from statebacked.model.ids import (
     NEVER,
     ActivationNumber,
@@ -74,22 +75,9 @@ from statebacked.model.ids import (
     Seq,
     VersionId,
 )
-from statebacked.model.values import (
-    Cause,
-    Chattered,
-    Commit,
-    Envelope,
-    Initialize,
-    InstanceRecord,
-    Internal,
-    Now,
-    Pause,
-    Performed,
-    Refused,
-    ServiceFailed,
-    Stepped,
-    WorkerLost,
-)
+from statebacked.model.rows import Commit, InstanceRecord
+from statebacked.model.step import Chattered, Performed, Refused, Stepped, WorkerLost
+from statebacked.model.values import Now
 
 LOST = ("service-lost", "the service was interrupted")
 STOPPED = ("service-stopped", "the service ran past the deadline and was stopped")

@@ -18,19 +18,10 @@ from statebacked.core.phases import (
     Stop,
 )
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Cause, Control, Envelope, External, Forward, Internal, ServiceFailed
 from statebacked.model.ids import ActivationNumber, EnvelopeId, RowKey, ServiceRun
-from statebacked.model.values import (
-    Cause,
-    Control,
-    Envelope,
-    External,
-    Forward,
-    Internal,
-    Message,
-    PendingTimer,
-    Sent,
-    ServiceFailed,
-)
+from statebacked.model.rows import Message, PendingTimer
+from statebacked.model.step import Sent
 
 
 def is_inside(envelope: Envelope) -> bool:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from statebacked.model.envelopes import Cause, Envelope
 from statebacked.model.ids import (
     NEVER,
     ActivationNumber,
@@ -17,21 +18,9 @@ from statebacked.model.ids import (
     ServiceRun,
     VersionId,
 )
-from statebacked.model.values import (
-    Arrival,
-    Cause,
-    Commit,
-    DueTimer,
-    Envelope,
-    Json,
-    Link,
-    Message,
-    Parent,
-    PendingTimer,
-    StateView,
-    Status,
-    WorkerSignal,
-)
+from statebacked.model.rows import Commit, DueTimer, Message, PendingTimer, StateView, Status
+from statebacked.model.step import Arrival, WorkerSignal
+from statebacked.model.values import Json, Link, Parent
 
 # --- phases --------------------------------------------------------------------------------------
 

@@ -15,20 +15,10 @@ from statebacked.core.phases import (
     ReplyRefused,
 )
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Envelope, External, ServiceFailed
 from statebacked.model.ids import Instant, RowKey
-from statebacked.model.values import (
-    Commit,
-    DueTimer,
-    Envelope,
-    External,
-    Message,
-    Now,
-    Parent,
-    PendingTimer,
-    Rejection,
-    ServiceFailed,
-    Timer,
-)
+from statebacked.model.rows import Commit, DueTimer, Message, PendingTimer, Rejection, Timer
+from statebacked.model.values import Now, Parent
 
 
 def reject(

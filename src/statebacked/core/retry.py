@@ -1,8 +1,10 @@
 """Attempts and back-off of durable deliveries, and when they are given up."""
 
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Cause
 from statebacked.model.ids import Instant
-from statebacked.model.values import Cause, Now, Rejection
+from statebacked.model.rows import Rejection
+from statebacked.model.values import Now
 
 
 def reject(cause: Cause, attempts: int, reason: str, now: Now, policy: Policy) -> Rejection:

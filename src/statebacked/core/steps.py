@@ -7,36 +7,25 @@ from msgspec.structs import replace
 from statebacked.core import mailbox
 from statebacked.core.family import Family
 from statebacked.core.phases import Activation
-from statebacked.model.ids import EnvelopeId, Instant, RowKey, Seq, ServiceRun
-from statebacked.model.values import (
-    Birth,
-    CancelTimer,
+from statebacked.model.envelopes import (
     Cause,
     ChildDone,
-    Commit,
     Delete,
     Envelope,
     External,
     Forward,
-    Head,
-    Indexed,
     Initialize,
     Internal,
-    Json,
-    Message,
-    Now,
     Pause,
-    PendingTimer,
     Repeatable,
     Resume,
     ServiceFailed,
-    SetTimer,
-    StateView,
-    Step,
-    Timer,
-    Transition,
     Wish,
 )
+from statebacked.model.ids import EnvelopeId, Instant, RowKey, Seq, ServiceRun
+from statebacked.model.rows import Birth, Commit, Head, Message, PendingTimer, StateView, Timer, Transition
+from statebacked.model.step import CancelTimer, SetTimer, Step
+from statebacked.model.values import Indexed, Json, Now
 
 INITIAL_EVENT = Json(b'{"type":"xstate.init"}')
 UNWORDED_DONE = Json(b'{"type":"statebacked.child-done"}')

@@ -26,19 +26,12 @@ from statebacked.core.phases import (
     Upgrading,
 )
 from statebacked.core.policy import Policy
+from statebacked.model.envelopes import Envelope, External, Initialize, Wish
 from statebacked.model.ids import EnvelopeId, Monotonic, RowKey, Seq, VersionId
 from statebacked.model.machine import Migration
-from statebacked.model.values import (
-    Arrival,
-    Commit,
-    Envelope,
-    External,
-    Initialize,
-    Now,
-    PendingTimer,
-    Timer,
-    Wish,
-)
+from statebacked.model.rows import Commit, PendingTimer, Timer
+from statebacked.model.step import Arrival
+from statebacked.model.values import Now
 
 After = tuple[Activation, Commit | None]
 

@@ -4,7 +4,8 @@ from functools import lru_cache
 
 import msgspec
 
-from statebacked.model.values import Address, Json, ServiceFailed
+from statebacked.model.envelopes import ServiceFailed
+from statebacked.model.values import Address, Json
 
 
 @lru_cache(10_000)

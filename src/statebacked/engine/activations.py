@@ -23,6 +23,7 @@ from statebacked.engine.codes import Codes
 from statebacked.engine.driver import Ending
 from statebacked.engine.loaded import Loaded, Parts, saved_state
 from statebacked.engine.relay import Relay
+from statebacked.model.envelopes import Cause, Envelope, Initialize
 from statebacked.model.errors import InvalidName, NoCurrentVersion, NotFound, StateBackedError, Unavailable
 from statebacked.model.ids import (
     NEVER,
@@ -34,18 +35,7 @@ from statebacked.model.ids import (
     VersionId,
 )
 from statebacked.model.limits import MAILBOX_ENVELOPES_MAX
-from statebacked.model.values import (
-    Cause,
-    DeadLetter,
-    DueMessage,
-    DueTimer,
-    Envelope,
-    Initialize,
-    InstanceRecord,
-    Message,
-    Outcome,
-    Timer,
-)
+from statebacked.model.rows import DeadLetter, DueMessage, DueTimer, InstanceRecord, Message, Outcome, Timer
 from statebacked.ports import Code, StoreFailed
 
 logger = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ import structlog
 from statebacked.engine.bells import Bells, Held, Rack
 from statebacked.model.ids import Instant
 from statebacked.model.limits import INSTANCE_TIMERS_HELD_MAX
-from statebacked.model.values import DueTimer, TimerPlace
+from statebacked.model.rows import DueTimer, TimerPlace
 from statebacked.ports import TIMERS_BEGIN, Clock, Store, StoreFailed
 
 logger = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from statebacked.model.ids import InstanceId, Instant, OrgId, RowKey
 from statebacked.model.limits import INSTANCE_TIMERS_HELD_MAX, ORG_TIMERS_HELD_MAX
-from statebacked.model.values import DueTimer, TimerPlace
+from statebacked.model.rows import DueTimer, TimerPlace
 
 _LAST_ROW: Final = 2**63 - 1
 

@@ -4,7 +4,7 @@ import asyncio
 
 from statebacked.model.errors import MachineRefusal
 from statebacked.model.ids import EnvelopeId
-from statebacked.model.values import StateView
+from statebacked.model.rows import StateView
 
 
 class Callers:

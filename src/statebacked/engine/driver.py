@@ -11,7 +11,9 @@ from functools import partial
 from statebacked.core.instance import decide
 from statebacked.core.phases import Activation, CauseGone, Command, Decision, Signal
 from statebacked.core.policy import Policy
-from statebacked.model.values import Cause, Commit, Now, Outcome
+from statebacked.model.envelopes import Cause
+from statebacked.model.rows import Commit, Outcome
+from statebacked.model.values import Now
 
 Ending = Outcome | BaseException  # why an activation ended: a lost race, an unknown outcome, or our fault
 

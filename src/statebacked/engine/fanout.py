@@ -13,7 +13,8 @@ import structlog
 
 from statebacked.model.errors import NotFound, RejectedByAuthorizer, StateBackedError, Unavailable
 from statebacked.model.ids import InstanceKey, Instant
-from statebacked.model.values import Json, StateView
+from statebacked.model.rows import StateView
+from statebacked.model.values import Json
 
 logger = structlog.get_logger(__name__)
 

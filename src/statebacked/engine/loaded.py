@@ -16,17 +16,10 @@ from statebacked.engine.codes import Codes
 from statebacked.engine.driver import Driver, Ending
 from statebacked.engine.fanout import Fanout
 from statebacked.engine.upgrading import upgrade
+from statebacked.model.envelopes import Cause, Envelope, External
 from statebacked.model.ids import EnvelopeId, Monotonic, Seq, VersionId
-from statebacked.model.values import (
-    Cause,
-    DueTimer,
-    Envelope,
-    External,
-    InstanceRecord,
-    Json,
-    Message,
-    StateView,
-)
+from statebacked.model.rows import DueTimer, InstanceRecord, Message, StateView
+from statebacked.model.values import Json
 from statebacked.ports import Attached, Clock, Code, Ids, MachineLog, Machines, Migrator, Outbox, Saved, Store
 
 logger = structlog.get_logger(__name__)

@@ -21,9 +21,11 @@ import structlog
 
 from statebacked.engine.buckets import Bucket
 from statebacked.engine.turns import Nursery, Turns
+from statebacked.model.envelopes import Cause
 from statebacked.model.ids import InstanceId, InstanceKey, Instant, OrgId, RowKey
 from statebacked.model.limits import ORG_SPAWNS_BURST, ORG_SPAWNS_PER_MINUTE
-from statebacked.model.values import Address, Cause, DueMessage, Message, Now, Target
+from statebacked.model.rows import DueMessage, Message
+from statebacked.model.values import Address, Now, Target
 from statebacked.ports import Clock, Outbox, StoreFailed
 
 logger = structlog.get_logger(__name__)

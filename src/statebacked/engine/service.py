@@ -13,6 +13,7 @@ from statebacked.engine.codes import Codes
 from statebacked.engine.fanout import Fanout, Subscriber, Subscription
 from statebacked.engine.loaded import Parts, saved_state
 from statebacked.engine.readable import ReadableRows
+from statebacked.model.envelopes import Control, Envelope, External, Initialize, Repeatable, Wish
 from statebacked.model.errors import (
     Conflict,
     InvalidState,
@@ -24,18 +25,8 @@ from statebacked.model.errors import (
 from statebacked.model.ids import EnvelopeId, Epoch, InstanceKey, Instant, OrgId, VersionId
 from statebacked.model.indexes import IndexKey, Order, Range, ReadablePage
 from statebacked.model.limits import DEAD_LETTER_MS, IDEMPOTENCY_MS
-from statebacked.model.values import (
-    Control,
-    DeadLetter,
-    Envelope,
-    External,
-    Initialize,
-    InstanceRecord,
-    Json,
-    Repeatable,
-    StateView,
-    Wish,
-)
+from statebacked.model.rows import DeadLetter, InstanceRecord, StateView
+from statebacked.model.values import Json
 from statebacked.ports import (
     Catalogue,
     Clock,

@@ -17,20 +17,11 @@ import structlog
 from msgspec import Struct
 
 from statebacked.model import limits
+from statebacked.model.envelopes import Envelope, External, Internal
 from statebacked.model.errors import REFUSAL_STATUS
 from statebacked.model.ids import ActivationNumber, InstanceId, InstanceKey, Seq, ServiceId, ServiceRun
-from statebacked.model.values import (
-    Chattered,
-    Envelope,
-    External,
-    Internal,
-    Json,
-    Performed,
-    Refused,
-    Stepped,
-    WorkerLost,
-    WorkerSignal,
-)
+from statebacked.model.step import Chattered, Performed, Refused, Stepped, WorkerLost, WorkerSignal
+from statebacked.model.values import Json
 from statebacked.ports import Code, EgressRefused, LoadSaved, Saved
 from statebacked.runtime import protocol, receipt, worker_frames
 from statebacked.runtime.worker import Worker

@@ -19,7 +19,9 @@ import structlog
 
 from statebacked.model.errors import InvalidMachine, Unavailable
 from statebacked.model.ids import ActivationNumber, CodeId, InstanceId, InstanceKey, InstanceName
-from statebacked.model.values import Arrival, Json, PendingTimer, WorkerSignal
+from statebacked.model.rows import PendingTimer
+from statebacked.model.step import Arrival, WorkerSignal
+from statebacked.model.values import Json
 from statebacked.ports import (
     Attached,
     Code,

@@ -13,8 +13,7 @@ from typing import Final
 import msgspec
 
 from statebacked.model import limits
-from statebacked.model.ids import ActivationNumber, InstanceName, RowKey, SendId, Seq, ServiceRun
-from statebacked.model.values import (
+from statebacked.model.envelopes import (
     ChildDone,
     Delete,
     Envelope,
@@ -22,12 +21,13 @@ from statebacked.model.values import (
     Forward,
     Initialize,
     Internal,
-    Json,
     Pause,
     Resume,
     ServiceFailed,
     Wish,
 )
+from statebacked.model.ids import ActivationNumber, InstanceName, RowKey, SendId, Seq, ServiceRun
+from statebacked.model.values import Json
 from statebacked.ports import Saved
 from statebacked.runtime.fetch_frames import FetchLimits, FetchUpload
 from statebacked.runtime.framing import OF_BYTES, two_lengths

@@ -12,6 +12,7 @@ from typing import Final, cast
 import msgspec
 
 from statebacked.model import limits
+from statebacked.model.envelopes import Internal
 from statebacked.model.errors import InvalidName
 from statebacked.model.ids import (
     RowKey,
@@ -24,13 +25,9 @@ from statebacked.model.ids import (
     parse_machine_name,
     parse_version_id,
 )
-from statebacked.model.values import (
-    TO_PARENT,
-    Address,
+from statebacked.model.step import (
     Arrival,
     CancelTimer,
-    Internal,
-    Json,
     Moved,
     Outgoing,
     SendTo,
@@ -38,9 +35,9 @@ from statebacked.model.values import (
     SetTimer,
     Spawn,
     Step,
-    Target,
     Unlink,
 )
+from statebacked.model.values import TO_PARENT, Address, Json, Target
 from statebacked.runtime.framing import ProtocolError
 from statebacked.runtime.worker_frames import (
     ArrivedFrame,

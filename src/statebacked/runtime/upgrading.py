@@ -7,7 +7,9 @@ from functools import partial
 from typing import cast
 
 from statebacked.model.ids import InstanceKey
-from statebacked.model.values import Arrival, Json, PendingTimer
+from statebacked.model.rows import PendingTimer
+from statebacked.model.step import Arrival
+from statebacked.model.values import Json
 from statebacked.ports import Code, Route, Saved
 from statebacked.runtime import protocol, receipt
 from statebacked.runtime.worker import Part, Worker

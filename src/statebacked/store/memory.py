@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 
 from msgspec.structs import replace
 
+from statebacked.model.envelopes import Cause
 from statebacked.model.ids import (
     EnvelopeId,
     Epoch,
@@ -33,20 +34,16 @@ from statebacked.model.ids import (
 from statebacked.model.indexes import IndexedState, IndexKey, IndexRow, Order, Range
 from statebacked.model.logs import LogErasure
 from statebacked.model.machine import InstanceSummary
-from statebacked.model.values import (
-    Cause,
+from statebacked.model.rows import (
     Commit,
     DeadLetter,
     DueMessage,
     DueTimer,
     Head,
     InstanceRecord,
-    Json,
     KeptAnswer,
-    Link,
     Message,
     Outcome,
-    Parent,
     PendingTimer,
     Rejection,
     StateView,
@@ -54,6 +51,7 @@ from statebacked.model.values import (
     TimerPlace,
     Transition,
 )
+from statebacked.model.values import Json, Link, Parent
 from statebacked.ports import TIMERS_BEGIN, StoreFailed
 from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.memory_catalogue import MemoryCatalogue

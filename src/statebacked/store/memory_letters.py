@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from statebacked.model.ids import InstanceId, Instant, OrgId, RowKey
-from statebacked.model.values import DeadLetter
+from statebacked.model.rows import DeadLetter
 from statebacked.store.letters import LetterTotals, head_of, room_for
 
 if TYPE_CHECKING:

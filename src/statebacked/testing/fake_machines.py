@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from statebacked.model.envelopes import ChildDone, Envelope, External, Initialize, Internal, ServiceFailed
 from statebacked.model.errors import Unavailable
 from statebacked.model.ids import (
     ActivationNumber,
@@ -24,21 +25,12 @@ from statebacked.model.ids import (
     ServiceRun,
     VersionId,
 )
-from statebacked.model.values import (
-    TO_PARENT,
-    Address,
+from statebacked.model.rows import PendingTimer
+from statebacked.model.step import (
     Arrival,
-    ChildDone,
-    Envelope,
-    External,
-    Initialize,
-    Internal,
-    Json,
-    PendingTimer,
     Performed,
     Refused,
     SendTo,
-    ServiceFailed,
     SetTimer,
     Spawn,
     Step,
@@ -46,6 +38,7 @@ from statebacked.model.values import (
     WorkerLost,
     WorkerSignal,
 )
+from statebacked.model.values import TO_PARENT, Address, Json
 from statebacked.ports import Attached, Code, LoadSaved, MigrationFailed, Route, Saved, StoreFailed, Validated
 
 Event = dict[str, object]

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from statebacked.model.envelopes import Cause
 from statebacked.model.ids import RowKey
-from statebacked.model.values import Cause, Commit, Head, Outcome, Rejection
+from statebacked.model.rows import Commit, Head, Outcome, Rejection
 from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.sqlite.indexes import write_indexes
 from statebacked.store.sqlite.letters import bury

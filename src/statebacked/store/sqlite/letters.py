@@ -3,7 +3,7 @@
 import sqlite3
 
 from statebacked.model.ids import InstanceId, RowKey
-from statebacked.model.values import Rejection
+from statebacked.model.rows import Rejection
 from statebacked.store.letters import LetterLimits, LetterTotals, head_of, room_for
 from statebacked.store.sqlite.queries import load_queries
 

@@ -15,7 +15,7 @@ from typing import Final, Self
 from statebacked.model.ids import InstanceKey, InstanceName, Instant, OrgId
 from statebacked.model.limits import LOG_ROWS_LOOKED_AT_MAX
 from statebacked.model.logs import LogEntry, LogFilter, LogPage, LogPosition, StoredEntry
-from statebacked.model.values import Commit, Outcome
+from statebacked.model.rows import Commit, Outcome
 from statebacked.ports import StoreFailed
 from statebacked.store.schema import Migration, read_migrations
 from statebacked.store.sqlite import database

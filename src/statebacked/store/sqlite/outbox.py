@@ -12,7 +12,8 @@ from statebacked.model.ids import (
     OrgId,
     ServiceRun,
 )
-from statebacked.model.values import TO_PARENT, Address, DeadLetter, DueMessage, KeptAnswer, Message, Target
+from statebacked.model.rows import DeadLetter, DueMessage, KeptAnswer, Message
+from statebacked.model.values import TO_PARENT, Address, Target
 from statebacked.store.sqlite.catalogue import SqliteCatalogue
 from statebacked.store.sqlite.readers import Row
 

@@ -35,21 +35,19 @@ from statebacked.model.ids import (
 )
 from statebacked.model.logs import LogErasure
 from statebacked.model.machine import InstanceSummary
-from statebacked.model.values import (
-    Address,
+from statebacked.model.rows import (
     Commit,
     DueTimer,
     InstanceRecord,
-    Link,
     Message,
     Outcome,
-    Parent,
     PendingTimer,
     StateView,
     Timer,
     TimerPlace,
     Transition,
 )
+from statebacked.model.values import Address, Link, Parent
 from statebacked.ports import TIMERS_BEGIN, StoreFailed
 from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.public_context import public_context

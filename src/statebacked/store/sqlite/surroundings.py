@@ -3,7 +3,8 @@
 import sqlite3
 
 from statebacked.model.ids import InstanceId, Instant
-from statebacked.model.values import Address, Commit, Message, Parent, Target
+from statebacked.model.rows import Commit, Message
+from statebacked.model.values import Address, Parent, Target
 from statebacked.store.sqlite.queries import load_queries
 
 _REMOVED = (

@@ -29,7 +29,7 @@ from itertools import groupby
 from queue import SimpleQueue
 from typing import Any, Final, Protocol, TypeVar
 
-from statebacked.model.values import Commit, Outcome
+from statebacked.model.rows import Commit, Outcome
 from statebacked.ports import StoreFailed
 
 logger = logging.getLogger(__name__)
