@@ -4,7 +4,7 @@ from statebacked.core.policy import Policy
 from statebacked.model.envelopes import Cause
 from statebacked.model.ids import Instant
 from statebacked.model.rows import DeadLetter
-from statebacked.store.memory import MemoryInstances
+from statebacked.store.memory_instances import MemoryInstances
 from statebacked.store.memory_letters import dead_letters
 from tests.sim.laws import Lives, Row, must
 

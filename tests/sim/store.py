@@ -9,7 +9,7 @@ from statebacked.model.ids import Epoch, InstanceId, InstanceKey, Instant, Seq, 
 from statebacked.model.rows import Commit, DeadLetter, InstanceRecord, Outcome
 from statebacked.model.values import Json
 from statebacked.ports import Saved, StoreFailed
-from statebacked.store.memory import MemoryInstances
+from statebacked.store.memory_instances import MemoryInstances
 from statebacked.store.memory_letters import dead_letters, redrive
 from tests.sim import family, letters
 from tests.sim.laws import Life, follow, index_rows_are_those_of_the_head

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from statebacked.store.memory import MemoryInstances, MemoryStore, MessageRow, TimerRow
+from statebacked.store.memory import MemoryStore
+from statebacked.store.memory_instances import MemoryInstances, MessageRow, TimerRow
 from statebacked.store.memory_letters import dead_letters
 
 Dump = dict[str, list[tuple[object, ...]]]

@@ -38,7 +38,8 @@ from statebacked.model.rows import Commit, DueTimer, Message, Outcome, Rejection
 from statebacked.model.values import Indexed
 from statebacked.ports import StoreFailed
 from statebacked.store.letters import LetterLimits
-from statebacked.store.memory import InstanceRow, MemoryStore
+from statebacked.store.memory import MemoryStore
+from statebacked.store.memory_instances import InstanceRow
 from statebacked.store.sqlite.store import SqliteStore
 from tests.store import builders
 from tests.store.builders import BothPorts

@@ -8,7 +8,7 @@ from statebacked.model.rows import DeadLetter
 from statebacked.store.letters import LetterTotals, head_of, room_for
 
 if TYPE_CHECKING:
-    from statebacked.store.memory import MemoryInstances, MessageRow, TimerRow
+    from statebacked.store.memory_instances import MemoryInstances, MessageRow, TimerRow
 
 
 def dead_letters(rows: "MemoryInstances") -> Iterator[DeadLetter]:
