@@ -31,6 +31,23 @@ export interface Computed {
   hasEffects: boolean;
 }
 
+/** No transition was selected. */
+export const UNCHANGED: Computed = {
+  changed: false,
+  value: null,
+  tags: [],
+  done: false,
+  snapshot: null,
+  context: null,
+  timers: [],
+  sends: [],
+  starts: [],
+  stops: [],
+  outgoing: [],
+  output: undefined,
+  hasEffects: false,
+};
+
 /** What performing, or a running service, tells the worker loop. `service` null: the machine's own action. */
 export interface Outlet {
   sent(event: unknown, service: string | null, ends: boolean): void;

@@ -6,7 +6,7 @@
 // interpreter (Services) that is never sent an event itself; what they send to the machine is announced to the outlet
 // and comes back as the event of a later step.
 
-import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
+import { type Adapter, type Computed, type Instance, type Outlet, UNCHANGED } from "./adapter.ts";
 import { type Linked, NO_CHILDREN, restored, type Stored } from "./family.ts";
 import { type Address, computing, isPlainReference, type Reference, voiced } from "./instances.ts";
 import { copyPlain } from "./plain.ts";
@@ -278,22 +278,6 @@ class Instance4 implements Instance {
     }
   }
 }
-
-const UNCHANGED: Computed = {
-  changed: false,
-  value: null,
-  tags: [],
-  done: false,
-  snapshot: null,
-  context: null,
-  timers: [],
-  sends: [],
-  starts: [],
-  stops: [],
-  outgoing: [],
-  output: undefined,
-  hasEffects: false,
-};
 
 /** `""` is what xstate calls the event of `always`; OVER is what we call the end of a service that says nothing. */
 const isInert = ({ name }: Envelope): boolean => name === "" || name === OVER;

@@ -3,7 +3,7 @@
 // It leans on private fields (xstate5_types.ts), so the version is exact and tests/runtime pins the behaviour.
 
 import { createActor } from "xstate5";
-import type { Adapter, Computed, Instance, Outlet } from "./adapter.ts";
+import { type Adapter, type Computed, type Instance, type Outlet, UNCHANGED } from "./adapter.ts";
 import { addressIn, type Family, type Linked, NO_CHILDREN, restored } from "./family.ts";
 import { computing, type SpawnEphemeral, type Spawner, tellDropped } from "./instances.ts";
 import { check, initialSnapshotOf, watch, type Watched, withContext } from "./xstate5_machine.ts";
@@ -24,21 +24,6 @@ import {
 } from "./xstate5_types.ts";
 
 const INIT: Event5 = { type: "xstate.init" };
-const UNCHANGED: Computed = {
-  changed: false,
-  value: null,
-  tags: [],
-  done: false,
-  snapshot: null,
-  context: null,
-  timers: [],
-  sends: [],
-  starts: [],
-  stops: [],
-  outgoing: [],
-  output: undefined,
-  hasEffects: false,
-};
 
 export const spawnEphemeral: SpawnEphemeral = () => {
   throw new Error("in XState 5 an ephemeral actor is spawned with the `spawn` that assign gets");
