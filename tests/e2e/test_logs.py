@@ -15,6 +15,10 @@ from tests.e2e.servers import BIN, E2E, RealServer, real_server
 from tests.e2e.test_disasters import server_with_a_clock
 
 TALKER = E2E / "machines" / "talker.js"
+LISTENS_TO_CTRL_C = (
+    "env",
+    "--default-signal=INT",
+)  # also when the tests run in the background, where nobody does
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +151,17 @@ def test_watch_shows_a_line_as_it_is_written_and_goes_on_over_a_restart(tmp_path
         first.smply("machines", "create", "--machine", "talker", "--node", str(TALKER))
         create(first, "one")
         watching = subprocess.Popen(
-            [BIN / "smply", "logs", "watch", "--from", "-1m", "--instance", "one", "--clean"],
+            [
+                *LISTENS_TO_CTRL_C,
+                BIN / "smply",
+                "logs",
+                "watch",
+                "--from",
+                "-1m",
+                "--instance",
+                "one",
+                "--clean",
+            ],
             env={**first.environment(), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
