@@ -38,11 +38,12 @@ from statebacked.runtime.crew import Crew
 from statebacked.runtime.fetches import FetchParts, NoEgress, Shares
 from statebacked.runtime.process import Sandbox, empty_folder
 from statebacked.runtime.reading import Errand
+from statebacked.runtime.reads import Read
 from statebacked.runtime.turns import Turns
 from statebacked.runtime.upgrading import Ask, upgrade
 from statebacked.runtime.validate import TryLoad, major_of, read_import_map, validate, without_paths
 from statebacked.runtime.watchdog import PoolPolicy, Watchdog
-from statebacked.runtime.worker import Read, Worker
+from statebacked.runtime.worker import Worker
 from statebacked.runtime.worker_frames import Loaded, Unloadable
 
 __all__ = ["Counters", "Pool", "PoolPolicy", "no_selectors"]

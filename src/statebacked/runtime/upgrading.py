@@ -12,7 +12,8 @@ from statebacked.model.step import Arrival
 from statebacked.model.values import Json
 from statebacked.ports import Code, Route, Saved
 from statebacked.runtime import protocol, receipt
-from statebacked.runtime.worker import Part, Worker
+from statebacked.runtime.reads import Part
+from statebacked.runtime.worker import Worker
 
 Ask = Callable[[Worker], "asyncio.Future[object]"]
 Run = Callable[[Code, Ask], Awaitable[object]]

@@ -19,16 +19,15 @@ import structlog
 from statebacked.model import limits
 from statebacked.model.ids import ActivationNumber, InstanceKey, InstanceName, Seq
 from statebacked.model.values import Json
-from statebacked.ports import Code, MachineLog, MigrationFailed, Saved, WorkerGone
+from statebacked.ports import Code, MachineLog, Saved, WorkerGone
 from statebacked.runtime import protocol, worker_frames
 from statebacked.runtime.fetch_frames import FETCH_FRAMES, FetchFrame, FetchUpload
 from statebacked.runtime.fetches import NO_FETCHES, Claimant, Fetches, FetchParts
 from statebacked.runtime.process import Process, Sandbox, start_process
-from statebacked.runtime.receipt import ParsePart
+from statebacked.runtime.reads import Answer, Part, Read, Reads
 
 logger = structlog.get_logger(__name__)
 
-READS_MAX: Final = 4_096
 _UNASKED_COST: Final = 250  # of each frame and line that nobody asked for, in bytes, besides what it holds
 
 State = Literal["starting", "ready", "loading", "loaded", "over"]
@@ -47,27 +46,6 @@ class Guest(Claimant, Protocol):
     def lacked(self, frame: worker_frames.Lacks) -> None: ...
     def performed(self, frame: worker_frames.PerformedFrame, sections: list[bytes]) -> None: ...
     def chattered(self, frame: worker_frames.Inside, sections: list[bytes]) -> None: ...
-
-
-class Read(asyncio.Future[list[bool] | None]):
-    """allowRead under way, about the instances of those names. The result has `count` answers, or is None
-    when the worker lacks the state."""
-
-    def __init__(self, names: Sequence[InstanceName], count: int, expires_at: float) -> None:
-        super().__init__()
-        self.names = names
-        self.count = count
-        self.expires_at = expires_at
-
-
-class Part(asyncio.Future[object]):
-    """A part of an upgrade under way. The result is what `parse` makes of the answer."""
-
-    def __init__(self, name: InstanceName, parse: ParsePart, expires_at: float) -> None:
-        super().__init__()
-        self.names = [name]
-        self.parse = parse
-        self.expires_at = expires_at
 
 
 class Hooks(Protocol):
@@ -99,7 +77,7 @@ class Worker:
         self.indexes: frozenset[str] = frozenset()
         self.guests: dict[int, Guest] = {}  # by activation
         self.live: dict[Guest, None] = {}  # the guests that would lose something with it
-        self.reads: dict[int, Read | Part] = {}
+        self.reads = Reads()
         self.fetches = Fetches(fetching or NO_FETCHES, self)
         self.is_alone = False  # for one activation, or for trials: new work goes elsewhere
         self.is_retired = False  # ended by us without a fault
@@ -124,7 +102,6 @@ class Worker:
         self._spawning: asyncio.Task[Process] | None = None
         self._answer: asyncio.Future[worker_frames.FromWorker] = self._loop.create_future()
         self._reason = ""
-        self._reads_begun = 0
         self._ping = 0
         self._answers = 0  # how often it answered what it was asked
         self._unasked_bytes = 0  # since the last look
@@ -234,10 +211,7 @@ class Worker:
             self._answer.set_exception(WorkerGone(reason))
             self._answer.exception()  # it is raised to whoever waits; that may be nobody
         self.had_reads = bool(self.reads)
-        for read in self.reads.values():
-            if not read.done():
-                read.set_exception(WorkerGone(reason))
-        self.reads.clear()
+        self.reads.fail(reason)
         self.fetches.close()
         self._hooks.worker_over(self, reason)
 
@@ -322,29 +296,20 @@ class Worker:
         return self._loop.time() + expires_ms / 1000
 
     def _begin_read(self, read: Read | Part) -> int:
-        if len(self.reads) >= READS_MAX:
-            raise WorkerGone("has too many reads under way")
-        if not self.reads:
+        was_reading = bool(self.reads)
+        n = self.reads.begin(read)
+        if not was_reading:
             self._hooks.worker_woke()
-        n = self._reads_begun + 1
-        self._reads_begun += len(read.names)  # a log frame names each instance by a number of its own
-        self.reads[n] = read
         return n
 
     def is_judging(self, number: int) -> bool:
         """allowRead is under way under that number."""
-        return isinstance(self.reads.get(number), Read)
+        return self.reads.is_judging(number)
 
     def expire_reads(self, now: float) -> None:
-        """Give up on reads that nobody answers (they stand in order of time)."""
-        while self.reads:
-            n, read = next(iter(self.reads.items()))
-            if read.expires_at > now and not read.done():
-                return
-            del self.reads[n]
+        """Give up on reads that nobody answers."""
+        for n in self.reads.expire(now):
             self.fetches.read_over(n)
-            if not read.done():
-                read.set_exception(WorkerGone("does not answer"))
 
     # --- watching it
 
@@ -441,14 +406,12 @@ class Worker:
                 guest.refused(frame)
             case worker_frames.Inside() if guest := self.guests.get(frame.a):
                 guest.chattered(frame, sections)
-            case worker_frames.Lacks(n, 0):
-                self._read_answered(n, None)
+            case worker_frames.Lacks(a=0) | worker_frames.Readable():
+                self._read_answered(frame, sections)
+            case worker_frames.Outlined() | worker_frames.ArrivedFrame() | worker_frames.Stuck():
+                self._read_answered(frame, sections)
             case worker_frames.Lacks() if guest := self.guests.get(frame.a):
                 guest.lacked(frame)
-            case worker_frames.Readable(n, ok):
-                self._read_answered(n, ok)
-            case worker_frames.Outlined() | worker_frames.ArrivedFrame() | worker_frames.Stuck():
-                self._part_answered(frame, sections)
             case worker_frames.Log():
                 self._logged(frame)
             case worker_frames.Ready() | worker_frames.Loaded() | worker_frames.Unloadable():
@@ -461,37 +424,11 @@ class Worker:
             case _:
                 pass  # for an activation that is closed
 
-    def _read_answered(self, n: int, ok: list[bool] | None) -> None:
-        read = self.reads.pop(n, None)
+    def _read_answered(self, frame: Answer, sections: list[bytes]) -> None:
         if self.fetches:
-            self.fetches.read_over(n)
-        if read is None or read.done():
-            return
-        if not isinstance(read, Read) or (ok is not None and len(ok) != read.count):
-            read.set_exception(WorkerGone("broke the protocol"))
-            raise protocol.ProtocolError("a read with too many or too few answers")
-        self.heard()
-        read.set_result(ok)
-
-    def _part_answered(
-        self,
-        frame: worker_frames.Outlined | worker_frames.ArrivedFrame | worker_frames.Stuck,
-        sections: list[bytes],
-    ) -> None:
-        part = self.reads.pop(frame.n, None)
-        if part is None or part.done():
-            return
-        try:
-            if not isinstance(part, Part):
-                raise protocol.ProtocolError("a read that is answered as an upgrade")
-            if isinstance(frame, worker_frames.Stuck):
-                part.set_exception(MigrationFailed(frame.message))
-            else:
-                part.set_result(part.parse(frame, sections, self.indexes))
-                self.heard()
-        except protocol.ProtocolError:
-            part.set_exception(WorkerGone("broke the protocol"))
-            raise
+            self.fetches.read_over(frame.n)
+        if self.reads.answered(frame, sections, self.indexes):
+            self.heard()
 
     def _logged(self, frame: worker_frames.Log) -> None:
         if self.code is None:
@@ -506,13 +443,7 @@ class Worker:
         """The instance that a log frame is about: that of an activation, or of a read or a part of an
         upgrade (by its number, below zero). None: the module, or an instance that has left."""
         if a < 0:
-            name = self._reading(-a)
+            name = self.reads.speaker(-a)
             return None if name is None else InstanceKey(code.org, code.machine, name)
         guest = self.guests.get(a)
         return None if guest is None else guest.key
-
-    def _reading(self, number: int) -> InstanceName | None:
-        for n, read in self.reads.items():
-            if n <= number < n + len(read.names):
-                return read.names[number - n]
-        return None
