@@ -27,7 +27,7 @@ from statebacked.model.ids import (
 )
 from statebacked.model.step import Stepped, WorkerSignal
 from statebacked.model.values import Json
-from statebacked.ports import Attached, Code, Saved
+from statebacked.ports.machines import Attached, Code, Saved
 from statebacked.runtime.pool import Pool, PoolPolicy
 from statebacked.runtime.process import find_sandbox
 

@@ -28,7 +28,7 @@ from statebacked.model.ids import InstanceKey, Instant, Monotonic
 from statebacked.model.limits import HEADERS_BYTES_MAX, SOCKET_MESSAGE_CHARACTERS_MAX
 from statebacked.model.logs import OutputType
 from statebacked.model.values import Now
-from statebacked.ports import Code, MachineLog
+from statebacked.ports.machines import Code, MachineLog
 from statebacked.runtime.pool import Pool, PoolPolicy
 from statebacked.runtime.process import Sandbox, find_sandbox
 from statebacked.runtime.proof import proven

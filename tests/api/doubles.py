@@ -53,7 +53,7 @@ from statebacked.model.machine import (
 )
 from statebacked.model.rows import DeadLetter, InstanceRecord, StateView, Transition
 from statebacked.model.values import Json, Now
-from statebacked.ports import Validated
+from statebacked.ports.machines import Validated
 from statebacked.store.memory_indexes import MemoryIndexes
 
 START = Instant(1_750_000_000_000)

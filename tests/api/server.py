@@ -21,7 +21,8 @@ from statebacked.logs.retention import Retention
 from statebacked.logs.watching import Watches
 from statebacked.model.ids import Instant, KeyId, MachineName, OrgId, UserId, VersionId
 from statebacked.model.machine import Machine, Org, Role, Version
-from statebacked.ports import InstanceStore, Machines, Migrator
+from statebacked.ports.machines import Machines, Migrator
+from statebacked.ports.store import InstanceStore
 from statebacked.store.memory import MemoryStore
 from tests.api import contract
 from tests.api.doubles import CountedBytes, CountedIds, FakeEngine, FakeMachines, HandClock, MemoryCatalogue

@@ -27,7 +27,7 @@ from statebacked.model.limits import (
     SOCKETS_UNAUTHENTICATED_PER_ADDRESS_MAX,
     TOKEN_LEEWAY_S,
 )
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 from tests.api.contract import named
 from tests.api.server import ApiServer
 

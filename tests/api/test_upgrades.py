@@ -9,7 +9,7 @@ import pytest
 
 from statebacked.model.ids import VersionId
 from statebacked.model.rows import PendingTimer
-from statebacked.ports import MigrationFailed, Migrator
+from statebacked.ports.machines import MigrationFailed, Migrator
 from tests.api.server import ApiServer
 from tests.engine.world import MACHINE, ORG, VERSION, World, add_migration, add_version, world
 

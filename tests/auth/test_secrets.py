@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from statebacked.auth.secrets import Keyring, MasterKeyRefused, SealBroken, open_keyring
-from statebacked.ports import Catalogue
+from statebacked.ports.catalogue import Catalogue
 from tests.api.doubles import CountedBytes, MemoryCatalogue
 
 pytestmark = pytest.mark.anyio

@@ -23,7 +23,7 @@ from statebacked.egress.client import GuardedHttp
 from statebacked.egress.resolver import Resolve
 from statebacked.model import limits
 from statebacked.model.ids import OrgId
-from statebacked.ports import EgressFailed, EgressRefused, HttpRequest, HttpResponse
+from statebacked.ports.egress import EgressFailed, EgressRefused, HttpRequest, HttpResponse
 from tests.egress.site import Got, answer, read_body, redirect, site, text
 from tests.event_loop import run
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from statebacked.egress.addresses import is_private, is_public, parse_address
 from statebacked.egress.urls import normal, parse_url
-from statebacked.ports import EgressRefused
+from statebacked.ports.egress import EgressRefused
 from tests.runtime.driver import find_deno
 
 CLOSED = [

@@ -10,7 +10,8 @@ from statebacked.engine import fanout
 from statebacked.model.errors import NotFound, RejectedByAuthorizer, StateBackedError
 from statebacked.model.rows import StateView
 from statebacked.model.values import Json
-from statebacked.ports import StoreFailed, WorkerGone
+from statebacked.ports.machines import WorkerGone
+from statebacked.ports.store import StoreFailed
 from statebacked.testing.fake_machines import FakeAttached, FakeMachines
 from tests.engine.world import ANYONE, count_of, key_of, run, until, world
 

@@ -10,7 +10,8 @@ from statebacked.model.ids import Epoch, InstanceId, InstanceName, Seq, VersionI
 from statebacked.model.indexes import IndexKey, IndexRow, Order, Place, ReadablePage
 from statebacked.model.rows import Birth, Head
 from statebacked.model.values import Json
-from statebacked.ports import StoreFailed, WorkerGone
+from statebacked.ports.machines import WorkerGone
+from statebacked.ports.store import StoreFailed
 from statebacked.testing.fake_machines import counted
 from tests.engine.world import ANYONE, MACHINE, ORG, VERSION, World, key_of, run, world
 from tests.store import builders

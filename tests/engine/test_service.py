@@ -6,7 +6,7 @@ import pytest
 
 from statebacked.model.errors import MachineRefusal, NotFound, RejectedByAuthorizer
 from statebacked.model.values import Json
-from statebacked.ports import WorkerGone
+from statebacked.ports.machines import WorkerGone
 from statebacked.testing.fake_machines import FakeAttached, Refusal
 from tests.engine.world import ANYONE, count_of, key_of, run, until, world
 

@@ -23,7 +23,7 @@ from statebacked.model.ids import (
 from statebacked.model.machine import Machine, Migration, Org, Upload, Version
 from statebacked.model.rows import Commit, InstanceRecord, Outcome, StateView
 from statebacked.model.values import Json, Now
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 from statebacked.store.memory import MemoryStore
 from statebacked.testing.fake_machines import FakeMachines, FakeMigrator
 

@@ -20,7 +20,8 @@ from statebacked.model.ids import (
 )
 from statebacked.model.logs import LogEntry, LogErasure, LogFilter, LogPage, LogPosition, OutputType
 from statebacked.model.values import Now
-from statebacked.ports import Code, StoreFailed
+from statebacked.ports.machines import Code
+from statebacked.ports.store import StoreFailed
 from statebacked.store.memory import MemoryStore
 from statebacked.store.memory_logs import MemoryLogs
 

@@ -25,7 +25,8 @@ from statebacked.model.ids import (
 )
 from statebacked.model.step import Chattered, Performed, Stepped, WorkerSignal
 from statebacked.model.values import Json
-from statebacked.ports import Code, Egress, LoadSaved, Saved
+from statebacked.ports.egress import Egress
+from statebacked.ports.machines import Code, LoadSaved, Saved
 from statebacked.runtime.crew import Crew
 from statebacked.runtime.pool import Pool, PoolPolicy
 from statebacked.runtime.process import Sandbox, find_sandbox

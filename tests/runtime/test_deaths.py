@@ -12,7 +12,7 @@ import pytest
 from statebacked.model.ids import Seq
 from statebacked.model.step import Chattered, Performed, Refused, Stepped, WorkerLost
 from statebacked.model.values import Json
-from statebacked.ports import Saved, WorkerGone
+from statebacked.ports.machines import Saved, WorkerGone
 from tests.event_loop import run
 from tests.runtime.rig import QUICK, Lodger, Rig, rig
 

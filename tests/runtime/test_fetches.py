@@ -11,7 +11,8 @@ import pytest
 
 from statebacked.model import limits
 from statebacked.model.ids import ActivationNumber, MachineName, OrgId, Seq, ServiceId, ServiceRun, VersionId
-from statebacked.ports import Code, EgressFailed, EgressRefused, HttpRequest, HttpResponse
+from statebacked.ports.egress import EgressFailed, EgressRefused, HttpRequest, HttpResponse
+from statebacked.ports.machines import Code
 from statebacked.runtime.fetch_frames import PIECE_COST, Fetch, FetchAbort, FetchFrame, FetchMore, FetchUpload
 from statebacked.runtime.fetches import Fetches, FetchParts, NoEgress, Shares
 from statebacked.runtime.framing import ProtocolError

@@ -12,7 +12,8 @@ from statebacked.model.errors import InvalidMachine
 from statebacked.model.ids import InstanceName, OrgId, Seq, ServiceId, ServiceRun
 from statebacked.model.step import Chattered, Performed, Refused, Stepped, WorkerLost
 from statebacked.model.values import Json
-from statebacked.ports import Saved, StoreFailed, WorkerGone
+from statebacked.ports.machines import Saved, WorkerGone
+from statebacked.ports.store import StoreFailed
 from tests.event_loop import run
 from tests.runtime.rig import QUICK, envelope, rig
 from tests.runtime.test_protocol import event

@@ -12,7 +12,7 @@ from statebacked.model.errors import InvalidMachine
 from statebacked.model.ids import Seq
 from statebacked.model.step import Chattered, Performed, Refused, Stepped, WorkerLost
 from statebacked.model.values import Json
-from statebacked.ports import Saved
+from statebacked.ports.machines import Saved
 from statebacked.runtime.pool import PoolPolicy
 from tests.event_loop import run
 from tests.runtime.rig import Lodger, Rig, real_sandbox, rig

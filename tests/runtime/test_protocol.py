@@ -23,7 +23,7 @@ from statebacked.model.envelopes import (
 )
 from statebacked.model.ids import ActivationNumber, EnvelopeId, InstanceName, Seq, ServiceId, ServiceRun
 from statebacked.model.values import Json
-from statebacked.ports import Saved
+from statebacked.ports.machines import Saved
 from statebacked.runtime import fetch_frames, protocol
 from statebacked.runtime.protocol import FrameReader, ProtocolError
 

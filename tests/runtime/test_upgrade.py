@@ -22,7 +22,7 @@ from statebacked.model.ids import (
 from statebacked.model.rows import PendingTimer
 from statebacked.model.step import Arrival, Moved, SetTimer
 from statebacked.model.values import Json
-from statebacked.ports import Code, MigrationFailed, Route, Saved
+from statebacked.ports.machines import Code, MigrationFailed, Route, Saved
 from statebacked.runtime.pool import PoolPolicy
 from tests.event_loop import run
 from tests.runtime.rig import MACHINE, ORG, Rig, real_sandbox, rig

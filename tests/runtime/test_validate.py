@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from statebacked.model.errors import InvalidMachine
-from statebacked.ports import Validated, WorkerGone
+from statebacked.ports.machines import Validated, WorkerGone
 from statebacked.runtime.validate import hinted_major, major_of, read_import_map, validate, without_paths
 from statebacked.runtime.worker_frames import Loaded, Unloadable
 

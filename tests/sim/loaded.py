@@ -12,7 +12,7 @@ from statebacked.model.ids import ActivationNumber, EnvelopeId, Epoch, ServiceRu
 from statebacked.model.rows import Commit, DueTimer, InstanceRecord, Outcome
 from statebacked.model.step import Chattered, Performed, WorkerLost
 from statebacked.model.values import Json, Now
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 from tests.sim import decisions, family, lifecycle, upgrades, watch, worker
 from tests.sim.clockwork import Plan
 from tests.sim.laws import Life, must

@@ -20,7 +20,7 @@ from statebacked.model.ids import (
     VersionId,
 )
 from statebacked.model.rows import DeadLetter, DueMessage, DueTimer, InstanceRecord, Message, Outcome, Timer
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 from tests.sim import family, worker
 from tests.sim.clockwork import Plan
 from tests.sim.laws import Life, must

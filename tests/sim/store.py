@@ -8,7 +8,8 @@ from statebacked.model.envelopes import Cause
 from statebacked.model.ids import Epoch, InstanceId, InstanceKey, Instant, Seq, ServiceRun
 from statebacked.model.rows import Commit, DeadLetter, InstanceRecord, Outcome
 from statebacked.model.values import Json
-from statebacked.ports import Saved, StoreFailed
+from statebacked.ports.machines import Saved
+from statebacked.ports.store import StoreFailed
 from statebacked.store.memory_instances import MemoryInstances
 from statebacked.store.memory_letters import dead_letters, redrive
 from tests.sim import family, letters

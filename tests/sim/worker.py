@@ -12,7 +12,7 @@ from statebacked.model.envelopes import ChildDone, Envelope, External, Initializ
 from statebacked.model.ids import ActivationNumber, Seq, ServiceRun, VersionId
 from statebacked.model.step import Arrival, Moved, Refused, Sent, Step, Stepped
 from statebacked.model.values import Indexed, Json
-from statebacked.ports import Saved
+from statebacked.ports.machines import Saved
 from tests.sim.clockwork import Pipe, Plan
 from tests.sim.laws import Life, must
 from tests.sim.machine import (

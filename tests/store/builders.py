@@ -26,7 +26,8 @@ from statebacked.model.limits import UPLOAD_EXPIRES_MS
 from statebacked.model.machine import Key, Machine, Migration, Org, Upload, Version
 from statebacked.model.rows import Birth, Commit, Head, Message, Rejection, StateView, Timer, Transition
 from statebacked.model.values import Indexed, Json
-from statebacked.ports import Catalogue, Indexes, InstanceStore
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.store import Indexes, InstanceStore
 
 
 class BothPorts(InstanceStore, Indexes, Catalogue, Protocol):

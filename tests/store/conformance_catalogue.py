@@ -8,7 +8,7 @@ import pytest
 from statebacked.model.ids import Instant, KeyId, MachineName, MigrationId, OrgId, UserId, VersionId
 from statebacked.model.limits import UPLOAD_SWEPT_MS, UPLOADS_PENDING_MAX
 from statebacked.model.machine import Session
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 from tests.store.builders import (
     MACHINE,
     ONE,

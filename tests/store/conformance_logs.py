@@ -25,7 +25,7 @@ from statebacked.model.logs import (
     end_of,
 )
 from statebacked.model.rows import Commit, Outcome
-from statebacked.ports import LogStore
+from statebacked.ports.logs import LogStore
 from statebacked.store.memory import MemoryStore
 from statebacked.store.sqlite.store import SqliteStore
 from tests.store.builders import ONE, TWO, birth, head, key_of

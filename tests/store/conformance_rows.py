@@ -17,7 +17,7 @@ from statebacked.model.ids import (
     VersionId,
 )
 from statebacked.model.rows import TimerPlace
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 from tests.store.builders import (
     MACHINE,
     ONE,

@@ -15,7 +15,7 @@ pytest.register_assert_rewrite(
 )
 
 from statebacked.model.ids import InstanceId  # noqa: E402
-from statebacked.ports import LogStore  # noqa: E402
+from statebacked.ports.logs import LogStore  # noqa: E402
 from statebacked.store.memory import MemoryStore  # noqa: E402
 from statebacked.store.memory_logs import MemoryLogs  # noqa: E402
 from statebacked.store.sqlite.logs import SqliteLogs  # noqa: E402

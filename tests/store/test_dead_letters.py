@@ -15,7 +15,7 @@ from statebacked.model.limits import (
 )
 from statebacked.model.rows import DeadLetter, Message, Outcome, Timer
 from statebacked.model.values import Address, Json
-from statebacked.ports import DeadLetters
+from statebacked.ports.store import DeadLetters
 from statebacked.store.letters import LETTER_LIMITS, LetterLimits, head_of
 from statebacked.store.memory import MemoryStore
 from statebacked.store.sqlite.store import SqliteStore

@@ -36,7 +36,7 @@ from statebacked.model.indexes import IndexKey, Op, Order, Place, Range
 from statebacked.model.machine import Session
 from statebacked.model.rows import Commit, DueTimer, Message, Outcome, Rejection, Timer, TimerPlace
 from statebacked.model.values import Indexed
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 from statebacked.store.letters import LetterLimits
 from statebacked.store.memory import MemoryStore
 from statebacked.store.memory_instances import InstanceRow

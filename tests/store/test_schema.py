@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 from statebacked.store.schema import Migration, SchemaRefused, plan, read_migrations
 from statebacked.store.sqlite import database
 from statebacked.store.sqlite.queries import load_queries

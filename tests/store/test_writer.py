@@ -11,7 +11,7 @@ import pytest
 
 from statebacked.model.ids import Epoch, InstanceId, Instant, Seq
 from statebacked.model.rows import Commit, Outcome
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 from statebacked.store.sqlite.store import SqliteStore
 from statebacked.store.sqlite.writer import GROUP_MAX
 from tests.store.builders import ONE, TWO, birth, key_of, step, timer

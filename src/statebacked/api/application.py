@@ -55,7 +55,10 @@ from statebacked.auth.secrets import Keyring, RandomBytes
 from statebacked.logs.reading import Logs
 from statebacked.model.errors import MethodNotAllowed, NotFound, StateBackedError
 from statebacked.model.limits import LOG_STREAM_HEARTBEAT_MS, RT_TOKEN_GRACE_S, SOCKETS_MAX
-from statebacked.ports import Catalogue, Clock, Ids, InstanceStore, Machines, Migrator
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.clock import Clock, Ids
+from statebacked.ports.machines import Machines, Migrator
+from statebacked.ports.store import InstanceStore
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from statebacked.api.wire import iso
 from statebacked.model.ids import InstanceName, MachineName, parse_instance_name, parse_machine_name
 from statebacked.model.rows import DeadLetter
 from statebacked.model.values import Address
-from statebacked.ports import DeadLetters
+from statebacked.ports.store import DeadLetters
 
 
 class DeadLetterRoutes:

@@ -12,7 +12,8 @@ from statebacked.api.use_cases import Engine
 from statebacked.core.indexes import parse_position, position, ranges
 from statebacked.model.errors import InvalidCursor, InvalidParameter, NotFound
 from statebacked.model.indexes import IndexKey, IndexRow, Op, Order, Place, Range
-from statebacked.ports import Catalogue, Indexes
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.store import Indexes
 
 _OPS: Final[Mapping[str, Op]] = {op: op for op in get_args(Op)}
 _ORDERS: Final[Mapping[str, Order]] = {order: order for order in get_args(Order)}

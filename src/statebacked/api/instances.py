@@ -23,7 +23,8 @@ from statebacked.model.errors import InvalidCursor, NotFound
 from statebacked.model.ids import InstanceKey, Seq, VersionId, parse_instance_name
 from statebacked.model.limits import EVENT_BODY_BYTES_MAX
 from statebacked.model.machine import InstanceSummary
-from statebacked.ports import Catalogue, Store
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.store import Store
 
 
 class InstanceRoutes:

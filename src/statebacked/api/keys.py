@@ -12,7 +12,8 @@ from statebacked.auth.secrets import Keyring, RandomBytes
 from statebacked.model.errors import InvalidParameter, MissingScope, NotFound
 from statebacked.model.ids import KeyId
 from statebacked.model.limits import JSON_BODY_BYTES_MAX, PRINTABLE_NAME_CHARACTERS_MAX
-from statebacked.ports import Catalogue, Clock, Ids
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.clock import Clock, Ids
 
 
 class KeyRoutes:

@@ -34,7 +34,8 @@ from statebacked.model.limits import (
     LOG_STREAMS_PER_ORG_MAX,
 )
 from statebacked.model.logs import END_OF_TIME, LogFilter, LogPosition, StoredEntry, end_of
-from statebacked.ports import Clock, StoreFailed
+from statebacked.ports.clock import Clock
+from statebacked.ports.store import StoreFailed
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from statebacked.logs.reading import Logs
 from statebacked.model.errors import InvalidParameter, Unavailable
 from statebacked.model.ids import Instant, VersionId, parse_instance_name, parse_machine_name
 from statebacked.model.logs import END_OF_TIME, LogFilter, end_of
-from statebacked.ports import Clock, StoreFailed
+from statebacked.ports.clock import Clock
+from statebacked.ports.store import StoreFailed
 
 
 class LogRoutes:

@@ -9,7 +9,8 @@ from statebacked.model.errors import Conflict, InvalidBody, NotFound
 from statebacked.model.ids import MachineName, OrgId, parse_machine_name
 from statebacked.model.limits import JSON_BODY_BYTES_MAX, MACHINE_INDEXES_MAX
 from statebacked.model.machine import Machine
-from statebacked.ports import Catalogue, Clock
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.clock import Clock
 
 
 class MachineRoutes:

@@ -18,7 +18,10 @@ from statebacked.model.errors import InvalidMachine, InvalidParameter, InvalidSt
 from statebacked.model.ids import InstanceName, MigrationId, VersionId
 from statebacked.model.limits import DRY_RUN_INSTANCES_MAX, JSON_BODY_BYTES_MAX, MIGRATION_BODY_BYTES_MAX
 from statebacked.model.machine import Machine, Migration, Upload
-from statebacked.ports import Catalogue, Clock, Ids, Migrator, Route, Store, Validated
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.clock import Clock, Ids
+from statebacked.ports.machines import Migrator, Route, Validated
+from statebacked.ports.store import Store
 
 _REHEARSALS_AT_ONCE: Final = 8
 

@@ -11,7 +11,8 @@ from statebacked.auth.authenticator import Authenticator
 from statebacked.model.ids import OrgId
 from statebacked.model.limits import JSON_BODY_BYTES_MAX
 from statebacked.model.machine import Org
-from statebacked.ports import Catalogue, Clock, Ids
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.clock import Clock, Ids
 
 # The published client wants numbers; this is JavaScript's largest safe integer.
 _UNLIMITED: Final = 9_007_199_254_740_991

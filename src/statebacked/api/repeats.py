@@ -20,7 +20,8 @@ from statebacked.model.errors import IdempotencyKeyReused, InvalidParameter, Not
 from statebacked.model.ids import InstanceKey
 from statebacked.model.limits import IDEMPOTENCY_ANSWER_BYTES_MAX, IDEMPOTENCY_KEY_CHARACTERS_MAX
 from statebacked.model.rows import KeptAnswer
-from statebacked.ports import Answers, Clock, StoreFailed
+from statebacked.ports.clock import Clock
+from statebacked.ports.store import Answers, StoreFailed
 
 logger = structlog.get_logger(__name__)
 

@@ -29,7 +29,7 @@ from statebacked.model.limits import (
     SOCKET_STALLED_MS,
 )
 from statebacked.model.rows import StateView
-from statebacked.ports import Clock
+from statebacked.ports.clock import Clock
 
 logger = logging.getLogger(__name__)
 

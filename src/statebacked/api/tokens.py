@@ -16,7 +16,8 @@ from statebacked.auth.exchange import (
 )
 from statebacked.auth.secrets import Keyring
 from statebacked.model.limits import ANONYMOUS_TOKEN_S, FORM_BODY_BYTES_MAX
-from statebacked.ports import Catalogue, Clock
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.clock import Clock
 
 logger = logging.getLogger(__name__)
 

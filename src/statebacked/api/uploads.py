@@ -36,7 +36,8 @@ from statebacked.model.limits import (
     UPLOADS_PENDING_MAX,
 )
 from statebacked.model.machine import Machine, Upload
-from statebacked.ports import Catalogue, Clock
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.clock import Clock
 
 _HOST: Final = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
 _OVERHEAD_BYTES: Final = UPLOAD_PARTS_MAX * (UPLOAD_FIELD_BYTES_MAX + 8_192)

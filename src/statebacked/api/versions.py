@@ -20,7 +20,9 @@ from statebacked.model.limits import (
     PRINTABLE_NAME_CHARACTERS_MAX,
 )
 from statebacked.model.machine import Machine, Upload, Version
-from statebacked.ports import Catalogue, Clock, Ids, Machines, Validated
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.clock import Clock, Ids
+from statebacked.ports.machines import Machines, Validated
 
 _XSTATE_VERSION: Final = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
 

@@ -33,7 +33,8 @@ from statebacked.model.ids import Instant, KeyId, Monotonic, OrgId
 from statebacked.model.limits import TOKEN_BYTES_MAX, TOKEN_CACHE_MS, TOKEN_LEEWAY_S
 from statebacked.model.machine import Membership
 from statebacked.model.values import Json
-from statebacked.ports import Catalogue, Clock
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.clock import Clock
 
 Headers = Mapping[bytes, bytes]
 IsAffected = Callable[[Principal], bool]

@@ -11,7 +11,8 @@ from statebacked.auth.secrets import Keyring, RandomBytes
 from statebacked.auth.sessions import create_session
 from statebacked.model.ids import KeyId, OrgId, UserId
 from statebacked.model.machine import Org
-from statebacked.ports import Catalogue, Clock, Ids
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.clock import Clock, Ids
 
 FILE_NAME = "admin.json"
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from statebacked.ports import Catalogue
+from statebacked.ports.catalogue import Catalogue
 
 RandomBytes = Callable[[int], bytes]
 

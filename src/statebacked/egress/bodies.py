@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from statebacked.model.limits import FETCH_CHUNK_BYTES_MAX
-from statebacked.ports import EgressFailed
+from statebacked.ports.egress import EgressFailed
 
 CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP: Final = 31  # zlib's words for the format of the stream

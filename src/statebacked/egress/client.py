@@ -29,7 +29,7 @@ from statebacked.model.limits import (
     FETCH_REDIRECTS_MAX,
     FETCH_REPLAY_BYTES_MAX,
 )
-from statebacked.ports import EgressFailed, EgressRefused, Headers, HttpRequest, HttpResponse
+from statebacked.ports.egress import EgressFailed, EgressRefused, Headers, HttpRequest, HttpResponse
 
 _ADDRESSES_TRIED_MAX: Final = 3
 _CONNECT_S: Final = 3.0  # for one address while there are others to try

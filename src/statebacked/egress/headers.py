@@ -7,7 +7,7 @@ from statebacked import __version__
 from statebacked.egress.bodies import CODINGS
 from statebacked.egress.urls import Target
 from statebacked.model.limits import FETCH_HEADERS_BYTES_MAX
-from statebacked.ports import EgressRefused, Headers
+from statebacked.ports.egress import EgressRefused, Headers
 
 _OURS: Final = frozenset(
     {

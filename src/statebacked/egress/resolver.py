@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from statebacked.egress.addresses import Address, is_private, is_public, parse_address
 from statebacked.egress.urls import Target
 from statebacked.model.ids import OrgId
-from statebacked.ports import EgressFailed, EgressRefused
+from statebacked.ports.egress import EgressFailed, EgressRefused
 
 _LOOKUPS_PER_ORG_MAX: Final = 2  # at a time: slow name servers of one org must not hold up all others
 

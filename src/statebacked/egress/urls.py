@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from statebacked.egress.addresses import Address, parse_address
-from statebacked.ports import EgressRefused
+from statebacked.ports.egress import EgressRefused
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _PORT_MIN: Final = (

@@ -36,7 +36,8 @@ from statebacked.model.ids import (
 )
 from statebacked.model.limits import MAILBOX_ENVELOPES_MAX
 from statebacked.model.rows import DeadLetter, DueMessage, DueTimer, InstanceRecord, Message, Outcome, Timer
-from statebacked.ports import Code, StoreFailed
+from statebacked.ports.machines import Code
+from statebacked.ports.store import StoreFailed
 
 logger = structlog.get_logger(__name__)
 

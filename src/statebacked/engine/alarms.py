@@ -15,7 +15,8 @@ from statebacked.engine.bells import Bells, Held, Rack
 from statebacked.model.ids import Instant
 from statebacked.model.limits import INSTANCE_TIMERS_HELD_MAX
 from statebacked.model.rows import DueTimer, TimerPlace
-from statebacked.ports import TIMERS_BEGIN, Clock, Store, StoreFailed
+from statebacked.ports.clock import Clock
+from statebacked.ports.store import TIMERS_BEGIN, Store, StoreFailed
 
 logger = structlog.get_logger(__name__)
 

@@ -6,7 +6,8 @@ from statebacked.core.upgrade import find_path
 from statebacked.model.errors import NoCurrentVersion, NoMigrationPath, NotFound
 from statebacked.model.ids import InstanceKey, MachineName, OrgId, VersionId
 from statebacked.model.machine import Version
-from statebacked.ports import Catalogue, Code, Route
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.machines import Code, Route
 
 CODES_MAX = 10_000
 

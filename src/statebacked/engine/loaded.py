@@ -20,7 +20,9 @@ from statebacked.model.envelopes import Cause, Envelope, External
 from statebacked.model.ids import EnvelopeId, Monotonic, Seq, VersionId
 from statebacked.model.rows import DueTimer, InstanceRecord, Message, StateView
 from statebacked.model.values import Json
-from statebacked.ports import Attached, Clock, Code, Ids, MachineLog, Machines, Migrator, Outbox, Saved, Store
+from statebacked.ports.clock import Clock, Ids
+from statebacked.ports.machines import Attached, Code, MachineLog, Machines, Migrator, Saved
+from statebacked.ports.store import Outbox, Store
 
 logger = structlog.get_logger(__name__)
 

@@ -8,7 +8,8 @@ from statebacked.model.ids import InstanceKey, InstanceName, VersionId
 from statebacked.model.indexes import IndexedState, IndexKey, Order, Range, ReadablePage
 from statebacked.model.limits import INDEX_ROWS_EXAMINED_MAX, INDEX_STATES_BYTES_MAX
 from statebacked.model.values import Json
-from statebacked.ports import Indexes, Machines, Saved
+from statebacked.ports.machines import Machines, Saved
+from statebacked.ports.store import Indexes
 
 
 class ReadableRows:

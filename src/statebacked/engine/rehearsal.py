@@ -7,7 +7,9 @@ from statebacked.engine.loaded import saved_state
 from statebacked.model.errors import Unavailable
 from statebacked.model.ids import InstanceKey, InstanceName, MachineName, OrgId, VersionId
 from statebacked.model.values import Json
-from statebacked.ports import Catalogue, MigrationFailed, Migrator, Route, Store, StoreFailed
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.machines import MigrationFailed, Migrator, Route
+from statebacked.ports.store import Store, StoreFailed
 
 _NOBODY = InstanceName("")
 

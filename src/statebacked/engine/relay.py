@@ -26,7 +26,8 @@ from statebacked.model.ids import InstanceId, InstanceKey, Instant, OrgId, RowKe
 from statebacked.model.limits import ORG_SPAWNS_BURST, ORG_SPAWNS_PER_MINUTE
 from statebacked.model.rows import DueMessage, Message
 from statebacked.model.values import Address, Now, Target
-from statebacked.ports import Clock, Outbox, StoreFailed
+from statebacked.ports.clock import Clock
+from statebacked.ports.store import Outbox, StoreFailed
 
 logger = structlog.get_logger(__name__)
 

@@ -27,17 +27,10 @@ from statebacked.model.indexes import IndexKey, Order, Range, ReadablePage
 from statebacked.model.limits import DEAD_LETTER_MS, IDEMPOTENCY_MS
 from statebacked.model.rows import DeadLetter, InstanceRecord, StateView
 from statebacked.model.values import Json
-from statebacked.ports import (
-    Catalogue,
-    Clock,
-    Ids,
-    InstanceStore,
-    MachineLog,
-    Machines,
-    Migrator,
-    StoreFailed,
-    WorkerGone,
-)
+from statebacked.ports.catalogue import Catalogue
+from statebacked.ports.clock import Clock, Ids
+from statebacked.ports.machines import MachineLog, Machines, Migrator, WorkerGone
+from statebacked.ports.store import InstanceStore, StoreFailed
 
 logger = structlog.get_logger(__name__)
 

@@ -12,7 +12,8 @@ from statebacked.engine.codes import Codes
 from statebacked.model.errors import NoMigrationPath, NotFound, Unavailable
 from statebacked.model.ids import InstanceKey, VersionId
 from statebacked.model.values import Json
-from statebacked.ports import Code, MigrationFailed, Migrator, Route, Saved, StoreFailed
+from statebacked.ports.machines import Code, MigrationFailed, Migrator, Route, Saved
+from statebacked.ports.store import StoreFailed
 
 logger = structlog.get_logger(__name__)
 

@@ -24,7 +24,10 @@ from statebacked.model.limits import (
     LOG_QUEUE_BYTES_MAX,
 )
 from statebacked.model.logs import ENTRY_OVERHEAD_BYTES, LogEntry, OutputType
-from statebacked.ports import Clock, Code, LogStore, StoreFailed
+from statebacked.ports.clock import Clock
+from statebacked.ports.logs import LogStore
+from statebacked.ports.machines import Code
+from statebacked.ports.store import StoreFailed
 
 logger = logging.getLogger(__name__)
 

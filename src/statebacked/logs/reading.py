@@ -8,7 +8,7 @@ from statebacked.logs.watching import Watch, Watches
 from statebacked.model.ids import Instant
 from statebacked.model.limits import LOG_BATCH_ENTRIES_MAX
 from statebacked.model.logs import END_OF_TIME, LogEntry, LogFilter, LogPage, LogPosition, end_of
-from statebacked.ports import LogStore
+from statebacked.ports.logs import LogStore
 
 
 class Batch(NamedTuple):

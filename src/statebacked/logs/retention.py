@@ -7,7 +7,9 @@ from typing import Final
 from statebacked.logs.capture import Capture
 from statebacked.model.ids import Instant
 from statebacked.model.logs import LogErasure
-from statebacked.ports import Clock, LogErasures, LogStore, StoreFailed
+from statebacked.ports.clock import Clock
+from statebacked.ports.logs import LogErasures, LogStore
+from statebacked.ports.store import StoreFailed
 
 logger = logging.getLogger(__name__)
 

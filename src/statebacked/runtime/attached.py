@@ -22,7 +22,8 @@ from statebacked.model.errors import REFUSAL_STATUS
 from statebacked.model.ids import ActivationNumber, InstanceId, InstanceKey, Seq, ServiceId, ServiceRun
 from statebacked.model.step import Chattered, Performed, Refused, Stepped, WorkerLost, WorkerSignal
 from statebacked.model.values import Json
-from statebacked.ports import Code, EgressRefused, LoadSaved, Saved
+from statebacked.ports.egress import EgressRefused
+from statebacked.ports.machines import Code, LoadSaved, Saved
 from statebacked.runtime import protocol, receipt, worker_frames
 from statebacked.runtime.worker import Worker
 

@@ -17,7 +17,8 @@ import structlog
 
 from statebacked.model.errors import InvalidMachine, Unavailable
 from statebacked.model.ids import InstanceId
-from statebacked.ports import Code, StoreFailed, WorkerGone
+from statebacked.ports.machines import Code, WorkerGone
+from statebacked.ports.store import StoreFailed
 from statebacked.runtime.attached import Activation
 from statebacked.runtime.watchdog import PoolPolicy
 from statebacked.runtime.worker import Worker

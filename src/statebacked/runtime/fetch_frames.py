@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from statebacked.model import limits
-from statebacked.ports import Headers
+from statebacked.ports.egress import Headers
 from statebacked.runtime.framing import frame, framed_bytes
 
 PIECE_COST: Final = 1_000  # what a piece of a body costs beyond its bytes, so that many small ones cost more

@@ -19,14 +19,8 @@ import structlog
 
 from statebacked.model import limits
 from statebacked.model.ids import ActivationNumber, OrgId, Seq, ServiceId, ServiceRun
-from statebacked.ports import (
-    Code,
-    Egress,
-    EgressFailed,
-    EgressRefused,
-    HttpRequest,
-    HttpResponse,
-)
+from statebacked.ports.egress import Egress, EgressFailed, EgressRefused, HttpRequest, HttpResponse
+from statebacked.ports.machines import Code
 from statebacked.runtime.fetch_frames import (
     PIECE_COST,
     Fetch,

@@ -22,10 +22,10 @@ from statebacked.model.ids import ActivationNumber, CodeId, InstanceId, Instance
 from statebacked.model.rows import PendingTimer
 from statebacked.model.step import Arrival, WorkerSignal
 from statebacked.model.values import Json
-from statebacked.ports import (
+from statebacked.ports.egress import Egress
+from statebacked.ports.machines import (
     Attached,
     Code,
-    Egress,
     MachineLog,
     MigrationFailed,
     Route,

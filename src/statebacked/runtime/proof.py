@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import structlog
 
-from statebacked.ports import WorkerGone
+from statebacked.ports.machines import WorkerGone
 from statebacked.runtime.process import Sandbox, empty_folder
 from statebacked.runtime.walls import InForce, Walls, in_force
 from statebacked.runtime.worker import Worker

@@ -28,7 +28,7 @@ from statebacked.model.envelopes import (
 )
 from statebacked.model.ids import ActivationNumber, InstanceName, RowKey, SendId, Seq, ServiceRun
 from statebacked.model.values import Json
-from statebacked.ports import Saved
+from statebacked.ports.machines import Saved
 from statebacked.runtime.fetch_frames import FetchLimits, FetchUpload
 from statebacked.runtime.framing import OF_BYTES, two_lengths
 from statebacked.runtime.framing import ProtocolError as ProtocolError

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from statebacked.ports import WorkerGone
+from statebacked.ports.machines import WorkerGone
 from statebacked.runtime.worker import Worker
 
 T = TypeVar("T")

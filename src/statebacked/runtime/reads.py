@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from statebacked.model.ids import InstanceName
-from statebacked.ports import MigrationFailed, WorkerGone
+from statebacked.ports.machines import MigrationFailed, WorkerGone
 from statebacked.runtime import worker_frames
 from statebacked.runtime.protocol import ProtocolError
 from statebacked.runtime.receipt import ParsePart

@@ -10,7 +10,7 @@ from statebacked.model.ids import InstanceKey
 from statebacked.model.rows import PendingTimer
 from statebacked.model.step import Arrival
 from statebacked.model.values import Json
-from statebacked.ports import Code, Route, Saved
+from statebacked.ports.machines import Code, Route, Saved
 from statebacked.runtime import protocol, receipt
 from statebacked.runtime.reads import Part
 from statebacked.runtime.worker import Worker

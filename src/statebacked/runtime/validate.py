@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from statebacked.model.errors import InvalidMachine
-from statebacked.ports import Validated, WorkerGone
+from statebacked.ports.machines import Validated, WorkerGone
 from statebacked.runtime.worker_frames import Loaded, Unloadable
 
 _HINT: Final = re.compile(r"\s*[\^~>=v]*\s*(\d{1,4})(?:[.\s<|x*-].*)?", re.DOTALL)

@@ -19,7 +19,7 @@ import structlog
 from statebacked.model import limits
 from statebacked.model.ids import ActivationNumber, InstanceKey, InstanceName, Seq
 from statebacked.model.values import Json
-from statebacked.ports import Code, MachineLog, Saved, WorkerGone
+from statebacked.ports.machines import Code, MachineLog, Saved, WorkerGone
 from statebacked.runtime import protocol, worker_frames
 from statebacked.runtime.fetch_frames import FETCH_FRAMES, FetchFrame, FetchUpload
 from statebacked.runtime.fetches import NO_FETCHES, Claimant, Fetches, FetchParts

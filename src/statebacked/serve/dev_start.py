@@ -8,7 +8,7 @@ from statebacked.app import Server
 from statebacked.cli.errors import CliError
 from statebacked.model.ids import InstanceKey
 from statebacked.model.logs import OutputType
-from statebacked.ports import Code
+from statebacked.ports.machines import Code
 from statebacked.serve.dev import ServerInfo, develop, empty_data_folder, parse_dev_file
 from statebacked.serve.run import run
 from statebacked.settings import Settings

@@ -14,7 +14,8 @@ from statebacked.app import Server, open_server
 from statebacked.auth.secrets import MasterKeyRefused
 from statebacked.model.ids import InstanceKey
 from statebacked.model.logs import OutputType
-from statebacked.ports import Code, MachineLog, StoreFailed
+from statebacked.ports.machines import Code, MachineLog
+from statebacked.ports.store import StoreFailed
 from statebacked.serve.log import set_up_logging
 from statebacked.settings import Settings
 from statebacked.store.schema import SchemaRefused

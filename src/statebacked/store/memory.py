@@ -32,7 +32,7 @@ from statebacked.model.rows import (
     TimerPlace,
     Transition,
 )
-from statebacked.ports import TIMERS_BEGIN, StoreFailed
+from statebacked.ports.store import TIMERS_BEGIN, StoreFailed
 from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.memory_catalogue import MemoryCatalogue
 from statebacked.store.memory_instances import InstanceRow, MemoryInstances

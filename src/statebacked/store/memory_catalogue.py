@@ -24,7 +24,7 @@ from statebacked.model.machine import (
     Upload,
     Version,
 )
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from statebacked.model.rows import (
     Transition,
 )
 from statebacked.model.values import Json, Link, Parent
-from statebacked.ports import TIMERS_BEGIN, StoreFailed
+from statebacked.ports.store import TIMERS_BEGIN, StoreFailed
 from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.memory_indexes import MemoryIndexes
 from statebacked.store.memory_letters import bury

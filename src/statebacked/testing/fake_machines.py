@@ -39,7 +39,8 @@ from statebacked.model.step import (
     WorkerSignal,
 )
 from statebacked.model.values import TO_PARENT, Address, Json
-from statebacked.ports import Attached, Code, LoadSaved, MigrationFailed, Route, Saved, StoreFailed, Validated
+from statebacked.ports.machines import Attached, Code, LoadSaved, MigrationFailed, Route, Saved, Validated
+from statebacked.ports.store import StoreFailed
 
 Event = dict[str, object]
 

@@ -16,7 +16,7 @@ from statebacked.model.ids import InstanceKey, InstanceName, Instant, OrgId
 from statebacked.model.limits import LOG_ROWS_LOOKED_AT_MAX
 from statebacked.model.logs import LogEntry, LogFilter, LogPage, LogPosition, StoredEntry
 from statebacked.model.rows import Commit, Outcome
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 from statebacked.store.schema import Migration, read_migrations
 from statebacked.store.sqlite import database
 from statebacked.store.sqlite.queries import load_queries

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 
 THREADS: Final = 3
 

@@ -48,7 +48,7 @@ from statebacked.model.rows import (
     Transition,
 )
 from statebacked.model.values import Address, Link, Parent
-from statebacked.ports import TIMERS_BEGIN, StoreFailed
+from statebacked.ports.store import TIMERS_BEGIN, StoreFailed
 from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.public_context import public_context
 from statebacked.store.sqlite import database

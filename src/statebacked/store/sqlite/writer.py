@@ -30,7 +30,7 @@ from queue import SimpleQueue
 from typing import Any, Final, Protocol, TypeVar
 
 from statebacked.model.rows import Commit, Outcome
-from statebacked.ports import StoreFailed
+from statebacked.ports.store import StoreFailed
 
 logger = logging.getLogger(__name__)
 
