@@ -16,14 +16,15 @@ import structlog
 from statebacked.core import phases
 from statebacked.core.delivery import of_message, of_timer
 from statebacked.core.instance import activate, conceive
-from statebacked.core.phases import Activation, Command, Stepping
+from statebacked.core.phases import Activation, Command
 from statebacked.core.rejections import reject
+from statebacked.engine.accounts import Accounts, taken_up
 from statebacked.engine.alarms import Alarms, Busy
 from statebacked.engine.codes import Codes
 from statebacked.engine.driver import Ending
 from statebacked.engine.loaded import Loaded, Parts, saved_state
 from statebacked.engine.relay import Relay
-from statebacked.model.envelopes import Cause, Envelope, Initialize
+from statebacked.model.envelopes import Cause, Initialize
 from statebacked.model.errors import InvalidName, NoCurrentVersion, NotFound, StateBackedError, Unavailable
 from statebacked.model.ids import (
     NEVER,
@@ -43,7 +44,6 @@ logger = structlog.get_logger(__name__)
 
 ACTIVATIONS_MAX = 10_000  # above it idle ones are dropped, the least recently used first
 SETBACK_MS = 250  # pause before an instance goes on by itself whose commit failed
-NOTHING_HAPPENED = "nothing happened; try again"
 
 Loading = asyncio.Task[Loaded | None]
 
@@ -62,7 +62,7 @@ class Activations:
         self._loaded: OrderedDict[InstanceKey, Loaded] = OrderedDict()
         self._loading: dict[InstanceKey, Loading] = {}
         self._numbers = 0
-        self._debts: set[asyncio.Task[None]] = set()
+        self._accounts = Accounts(parts)
 
     def __len__(self) -> int:
         return len(self._loaded)
@@ -113,10 +113,11 @@ class Activations:
         for loaded in list(self._loaded.values()):
             self._drop(loaded)
         await self.relay.aclose()
-        tasks = [*self._loading.values(), *self._debts]
+        tasks = list(self._loading.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._accounts.aclose()
 
     # --- loading -----------------------------------------------------------------------------------
 
@@ -320,50 +321,18 @@ class Activations:
         self._start(loaded.key, self._recover(loaded, ending))
 
     async def _recover(self, loaded: Loaded, ending: Ending) -> Loaded | None:
-        """The outcome of the last commit may be unknown: the history says what happened."""
-        begun = [] if ending is Outcome.NAME_TAKEN else _begun(loaded)
+        begun = [] if ending is Outcome.NAME_TAKEN else taken_up(loaded)
         try:
-            record = await self._settle_accounts(loaded, begun)
+            record = await self._accounts.settle(loaded, begun)
             if self.is_open:
                 return await self._go_on(loaded, record)
         except StoreFailed as failure:
             logger.error("an instance cannot be recovered yet", error=str(failure))
-            task = asyncio.get_running_loop().create_task(self._settle_when_readable(loaded, begun))
-            self._debts.add(task)
-            task.add_done_callback(self._debts.discard)
+            self._accounts.settle_later(loaded, begun)
         for envelope in list(loaded.outside.values()):
             if envelope not in begun:
-                self._parts.callers.refuse(envelope.id, "unavailable", NOTHING_HAPPENED)
+                self._accounts.refuse(envelope)
         return None
-
-    async def _settle_when_readable(self, loaded: Loaded, begun: Sequence[Envelope]) -> None:
-        """Nobody is told that nothing happened before the history says so."""
-        while True:
-            await asyncio.sleep(SETBACK_MS / 1000)
-            try:
-                await self._settle_accounts(loaded, begun)
-                return
-            except StoreFailed as failure:
-                logger.error("an instance cannot be recovered yet", error=str(failure))
-
-    async def _settle_accounts(self, loaded: Loaded, begun: Sequence[Envelope]) -> InstanceRecord | None:
-        """Answer those whose event was under way, by the history; the record as it is now."""
-        record = await self._parts.store.load(loaded.key)
-        for envelope in begun:
-            if envelope.id in loaded.outside:
-                is_durable = await self._is_durable(loaded, envelope)
-                del loaded.outside[envelope.id]
-                if is_durable and record is not None:
-                    self._parts.callers.answer(envelope.id, record.view)
-                else:
-                    self._parts.callers.refuse(envelope.id, "unavailable", NOTHING_HAPPENED)
-        return record
-
-    async def _is_durable(self, loaded: Loaded, envelope: Envelope) -> bool:
-        a = loaded.driver.activation
-        if any(w.to == envelope.id for w in a.waiting):
-            return True
-        return await self._parts.store.find_transition(a.instance, envelope.id) is not None
 
     async def _go_on(self, loaded: Loaded, record: InstanceRecord | None) -> Loaded | None:
         rest = list(loaded.outside.values())
@@ -380,14 +349,6 @@ class Activations:
         if not rest:
             asyncio.get_running_loop().call_later(SETBACK_MS / 1000, fresh.driver.signal, phases.Tick())
         return fresh
-
-
-def _begun(loaded: Loaded) -> list[Envelope]:
-    """Client envelopes that the activation had taken up."""
-    a = loaded.driver.activation
-    stepping = [e.id for e in a.phase.envelopes] if isinstance(a.phase, Stepping) else []
-    ids = {*stepping, *(w.to for w in a.waiting)}
-    return [e for e in loaded.outside.values() if e.id in ids]
 
 
 def _row_of(letter: DeadLetter, at: Instant) -> DueTimer | Message:
