@@ -72,6 +72,7 @@ async def open_server(
 
     Raises OSError for an address that is taken, MasterKeyRefused and SchemaRefused.
     """
+    _set_up_libraries()
     listener = _listen(settings)
     url = settings.public_url or _url_of(listener)
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -193,6 +194,13 @@ async def _end(task: asyncio.Task[Sandbox]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+def _set_up_libraries() -> None:
+    """Before any thread runs: a library that reads the environment while it is changed ends the process."""
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "16")  # they resolve names; four would soon be held up
+    # A socket's token stands in its URL. Beyond this line length a handshake is never answered.
+    os.environ.setdefault("WEBSOCKETS_MAX_LINE_LENGTH", str(HEADERS_BYTES_MAX))
+
+
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -217,7 +225,6 @@ async def _keyring(settings: Settings, store: SqliteStore) -> Keyring:
 
 
 def _egress(settings: Settings) -> GuardedHttp:
-    os.environ.setdefault("UV_THREADPOOL_SIZE", "16")  # they resolve names; four would soon be held up
     if settings.allow_egress:
         logger.warning("machine code may fetch from this machine and private networks")
     return GuardedHttp(allow_private=settings.allow_egress)
@@ -254,8 +261,6 @@ def _pool(
 
 
 def _http_config(application: Application) -> uvicorn.Config:
-    # A socket's token stands in its URL. Beyond this line length a handshake is never answered.
-    os.environ.setdefault("WEBSOCKETS_MAX_LINE_LENGTH", str(HEADERS_BYTES_MAX))
     return uvicorn.Config(
         application,
         http=OneWriteProtocol,

@@ -1,9 +1,10 @@
-"""The server's process keeps its memory to itself."""
+"""The server's process keeps its memory to itself, and its environment as it is."""
 
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +33,32 @@ def test_no_other_process_of_the_same_user_reads_the_servers_memory(how: str, is
         server.communicate(b"")
     assert (told.stdout == "True\n") is is_read
     assert ("PermissionError" in told.stderr) is not is_read
+
+
+CHANGES = """
+import asyncio, os, sys, threading
+from pathlib import Path
+
+def watch(event, _):
+    if event in ("os.putenv", "os.unsetenv"):
+        print(event, "with", threading.active_count(), "thread(s)")
+
+sys.addaudithook(watch)
+from statebacked.app import open_server
+from statebacked.settings import Settings
+
+async def serve():
+    async with open_server(Settings(data=Path(sys.argv[1]), port=0), print):
+        print(threading.active_count() > 1)
+
+asyncio.run(serve())
+"""
+
+
+@pytest.mark.worker
+def test_the_environment_is_changed_before_there_is_a_second_thread_or_not_at_all(tmp_path: Path) -> None:
+    """A library that reads it in another thread at that moment would end the process."""
+    run = [sys.executable, "-c", CHANGES, str(tmp_path)]
+    told = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {line for line in told if line.startswith("os.")} == {"os.putenv with 1 thread(s)"}
+    assert "True" in told
