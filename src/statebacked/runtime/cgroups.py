@@ -11,9 +11,10 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from statebacked.model import limits
+from statebacked.runtime.leftovers import own_prefix, remove_leftovers
 
 _SERVER: Final = "statebacked-server"  # in version 2 a group with groups beneath it holds no process itself
 _MEMORY: Final = str(limits.WORKER_GROUP_MB_MAX * 1024 * 1024)
@@ -60,7 +61,7 @@ class Groups(NamedTuple):
 
     def make(self) -> Group:
         """A new group with its limits. Raises OSError, and leaves nothing then."""
-        name = f"statebacked-{os.getpid()}-{next(_numbers)}"
+        name = f"{own_prefix()}{next(_numbers)}"
         group = Group(tuple([folder / name for folder in self.folders]))
         try:
             for folder in group.folders:
@@ -75,25 +76,19 @@ class Groups(NamedTuple):
 
     def hold(self, pid: int) -> bool:
         """Whether that process is in one of these groups, in all of its folders."""
-        prefix = f"statebacked-{os.getpid()}-"
-        held = [path for _, path in _paths(Path(f"/proc/{pid}")) if Path(path).name.startswith(prefix)]
+        paths = [Path(path) for _, path in _paths(Path(f"/proc/{pid}"))]
+        held = [path for path in paths if path.name.startswith(own_prefix())]
         return len(held) == len(self.folders)
-
-    def without_leftovers(self) -> Self:
-        """Groups of servers that were killed are removed."""
-        for folder in self.folders:
-            for left in folder.glob("statebacked-*-*"):
-                owner = left.name.split("-")[1]
-                if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-                    Group((left,)).remove()
-        return self
 
 
 def offered_groups(proc: Path = Path("/proc/self")) -> Groups | None:
     """Where this process may make groups, by what `proc` tells of it. In version 2 it moves itself into a
     group beneath the delegated one."""
     found = _of_version_2(proc) or _of_version_1(proc)
-    return found.without_leftovers() if found is not None else None
+    if found is not None:
+        for folder in found.folders:
+            remove_leftovers(folder)
+    return found
 
 
 # --- version 2 -----------------------------------------------------------------------------------
@@ -156,7 +151,7 @@ def _of_version_1(proc: Path) -> Groups | None:
 
 def _may_make_groups(folder: Path) -> bool:
     """Tried, because a folder may be writable and its file system read-only, or the other way round."""
-    probe = folder / f"statebacked-{os.getpid()}-probe"
+    probe = folder / f"{own_prefix()}probe"
     try:
         probe.mkdir()
         probe.rmdir()

@@ -18,6 +18,7 @@ from deno import find_deno_bin  # type: ignore[import-untyped]  # it has no type
 
 from statebacked.model import limits
 from statebacked.runtime.cgroups import NO_GROUP, Group
+from statebacked.runtime.leftovers import own_prefix, remove_leftovers
 from statebacked.runtime.walls import NO_WALLS, Walls, offered_walls
 
 STDERR_BYTES_MAX: Final = 16_384
@@ -246,11 +247,7 @@ async def start_process(sandbox: Sandbox, major: int, folder: Path, listener: Li
 def empty_folder() -> Path:
     """A new folder in which nothing can be created; it also removes those of servers that were killed."""
     root = Path(tempfile.gettempdir())
-    for left in root.glob("statebacked-*-*"):
-        owner = left.name.split("-")[1]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            with suppress(OSError):
-                left.rmdir()  # removes nothing that holds anything
-    folder = Path(tempfile.mkdtemp(prefix=f"statebacked-{os.getpid()}-"))
+    remove_leftovers(root)
+    folder = Path(tempfile.mkdtemp(prefix=own_prefix()))
     folder.chmod(0o555)
     return folder
