@@ -177,6 +177,18 @@ def test_a_mount_that_shows_a_part_of_the_tree_is_understood(tmp_path: Path) -> 
     assert tree.offered() == Groups((tree.point,), ("memory", "pids"))
 
 
+def test_controllers_of_version_1_that_share_a_tree_share_the_group_of_a_worker(tmp_path: Path) -> None:
+    point, proc = tmp_path / "both", tmp_path / "proc"
+    (point / "own").mkdir(parents=True)
+    proc.mkdir()
+    (proc / "cgroup").write_text("4:memory,pids:/own\n")
+    (proc / "mountinfo").write_text(f"30 25 0:26 / {point} rw - cgroup cgroup rw,memory,pids\n")
+    groups = offered_groups(proc)
+    assert groups == Groups((point / "own",), ("memory", "pids"))
+    assert groups is not None
+    assert len(groups.make().folders) == 1
+
+
 def test_a_group_of_version_2_gets_the_limits_that_its_kernel_knows(tmp_path: Path) -> None:
     group = Groups((tmp_path,), ("memory", "pids")).make()
     (folder,) = group.folders

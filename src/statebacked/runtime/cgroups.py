@@ -146,7 +146,8 @@ def _of_version_1(proc: Path) -> Groups | None:
             if kind == "cgroup" and name in options and name in paths:
                 folders[name] = _beneath(point, root, paths[name])
     usable = {name: folder for name, folder in folders.items() if _may_make_groups(folder)}
-    return Groups(tuple(usable.values()), tuple(usable)) if usable else None
+    # Two controllers may share a tree, and then a folder.
+    return Groups(tuple(dict.fromkeys(usable.values())), tuple(usable)) if usable else None
 
 
 def _may_make_groups(folder: Path) -> bool:
