@@ -21,7 +21,8 @@ from statebacked.model.ids import InstanceId, Instant, ServiceRun, VersionId
 from statebacked.model.rows import Commit, DueMessage, Message, Transition
 from statebacked.model.step import SendTo, Spawn, Unlink
 from statebacked.model.values import Address, Json, Link, Parent, Target, ToParent
-from statebacked.store.memory_instances import MemoryInstances, MessageRow
+from statebacked.store.memory_instances import MemoryInstances
+from statebacked.store.memory_rows import MessageRow
 from tests.sim.decisions import Decided
 from tests.sim.laws import Life, Row, must
 from tests.sim.machine import Reaction

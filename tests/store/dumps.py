@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 
 from statebacked.store.memory import MemoryStore
-from statebacked.store.memory_instances import MemoryInstances, MessageRow, TimerRow
+from statebacked.store.memory_instances import MemoryInstances
 from statebacked.store.memory_letters import dead_letters
+from statebacked.store.memory_rows import MessageRow, TimerRow
 
 Dump = dict[str, list[tuple[object, ...]]]
 

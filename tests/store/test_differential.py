@@ -39,7 +39,7 @@ from statebacked.model.values import Indexed
 from statebacked.ports.store import StoreFailed
 from statebacked.store.letters import LetterLimits
 from statebacked.store.memory import MemoryStore
-from statebacked.store.memory_instances import InstanceRow
+from statebacked.store.memory_rows import InstanceRow
 from statebacked.store.sqlite.store import SqliteStore
 from tests.store import builders
 from tests.store.builders import BothPorts

@@ -30,7 +30,7 @@ from statebacked.model.ids import (
 from statebacked.model.rows import Commit, Message, Outcome
 from statebacked.model.values import TO_PARENT, Address, Json, Link, Parent
 from statebacked.store.memory import MemoryStore
-from statebacked.store.memory_instances import InstanceRow
+from statebacked.store.memory_rows import InstanceRow
 from statebacked.store.sqlite.store import SqliteStore
 from tests.store import builders
 from tests.store.builders import BothPorts

@@ -35,8 +35,9 @@ from statebacked.model.rows import (
 from statebacked.ports.store import TIMERS_BEGIN, StoreFailed
 from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.memory_catalogue import MemoryCatalogue
-from statebacked.store.memory_instances import InstanceRow, MemoryInstances
+from statebacked.store.memory_instances import MemoryInstances
 from statebacked.store.memory_letters import dead_letters, discard, redrive, sweep
+from statebacked.store.memory_rows import InstanceRow
 
 
 class MemoryStore(MemoryCatalogue):

@@ -8,8 +8,7 @@ record are the rows of its instance that are not dead letters, in the order of s
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -23,15 +22,12 @@ from statebacked.model.ids import (
     OrgId,
     RowKey,
     Seq,
-    ServiceRun,
-    VersionId,
 )
 from statebacked.model.logs import LogErasure
 from statebacked.model.rows import (
     Commit,
     DueMessage,
     DueTimer,
-    Head,
     InstanceRecord,
     KeptAnswer,
     Message,
@@ -43,65 +39,12 @@ from statebacked.model.rows import (
     TimerPlace,
     Transition,
 )
-from statebacked.model.values import Json, Link, Parent
 from statebacked.ports.store import TIMERS_BEGIN, StoreFailed
 from statebacked.store.letters import LETTER_LIMITS, LetterLimits
 from statebacked.store.memory_indexes import MemoryIndexes
 from statebacked.store.memory_letters import bury
+from statebacked.store.memory_rows import InstanceRow, MessageRow, TimerRow
 from statebacked.store.public_context import public_context
-
-
-@dataclass(slots=True, kw_only=True)
-class InstanceRow:
-    """One life of a name. `epoch` is the last writer's."""
-
-    id: InstanceId
-    key: InstanceKey
-    version: VersionId
-    created_at: Instant
-    status: Literal["running", "paused"] = "running"
-    epoch: Epoch
-    head: Head
-    context: Json
-    services: tuple[ServiceRun, ...]
-    transitions: list[Transition] = field(default_factory=list)
-    parent: Parent | None = None
-    links: dict[ServiceRun, Link] = field(default_factory=dict)
-    desired: VersionId | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class TimerRow:
-    """A durable delay. With `dead_at` it is a dead letter, of whose event `head` is left if that is set.
-    `row` rises in the order of setting."""
-
-    row: int
-    instance: InstanceId
-    timer: Timer
-    fire_at: Instant
-    attempts: int = 0
-    dead_at: Instant | None = None
-    reason: str | None = None
-    head: Json | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class MessageRow:
-    """A message, filed under its owner. With `dead_at` it is a dead letter, of whose event `head` is left if
-    that is set. `row` rises in the order of sending; `to` is the recipient, the sender itself for kinds
-    `self` and `failed`."""
-
-    row: int
-    instance: InstanceId
-    sender: InstanceKey
-    to: InstanceKey
-    message: Message
-    fire_at: Instant
-    attempts: int = 0
-    dead_at: Instant | None = None
-    reason: str | None = None
-    head: Json | None = None
-
 
 Wanted = Callable[[DueTimer], bool]
 Rows = TypeVar("Rows", TimerRow, MessageRow)

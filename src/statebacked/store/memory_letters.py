@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, cast
 from statebacked.model.ids import InstanceId, Instant, OrgId, RowKey
 from statebacked.model.rows import DeadLetter
 from statebacked.store.letters import LetterTotals, head_of, room_for
+from statebacked.store.memory_rows import MessageRow, TimerRow
 
 if TYPE_CHECKING:
-    from statebacked.store.memory_instances import MemoryInstances, MessageRow, TimerRow
+    from statebacked.store.memory_instances import MemoryInstances
 
 
 def dead_letters(rows: "MemoryInstances") -> Iterator[DeadLetter]:
@@ -84,7 +85,7 @@ def _remove(rows: "MemoryInstances", letter: DeadLetter) -> None:
     del (rows.timers if letter.kind == "timer" else rows.messages)[letter.instance, letter.key]
 
 
-def _of_timer(rows: "MemoryInstances", row: "TimerRow", dead_at: Instant) -> DeadLetter:
+def _of_timer(rows: "MemoryInstances", row: TimerRow, dead_at: Instant) -> DeadLetter:
     timer = row.timer
     return DeadLetter(
         id=f"timer-{row.row:015}",
@@ -103,7 +104,7 @@ def _of_timer(rows: "MemoryInstances", row: "TimerRow", dead_at: Instant) -> Dea
     )
 
 
-def _of_message(row: "MessageRow", dead_at: Instant) -> DeadLetter:
+def _of_message(row: MessageRow, dead_at: Instant) -> DeadLetter:
     return DeadLetter(
         id=f"message-{row.row:015}",
         kind=row.message.kind,
