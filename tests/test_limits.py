@@ -16,6 +16,10 @@ REACHED_BY = {
     "CONTEXT_BYTES_MAX": "e2e/test_bad_machines.py::test_a_context_up_to_the_limit_is_taken",
     "BUNDLE_GZIPPED_BYTES_MAX": "api/test_versions.py::test_code_over_the_limits_is_too_large",
     "BUNDLE_BYTES_MAX": "api/test_versions.py::test_code_over_the_limits_is_too_large",
+    "SOURCE_MAP_BYTES_MAX": "api/test_source_maps.py::test_a_map_is_stored_up_to_its_limit",
+    "SOURCE_MAP_FILE_CHARACTERS_MAX": (
+        "api/test_source_maps.py::test_a_source_root_counts_as_part_of_the_name"
+    ),
     "EVENT_BODY_BYTES_MAX": "api/test_edge.py::test_a_body_over_its_limit_is_413",
     "EVENT_BODY_DEPTH_MAX": "api/test_wire.py::test_a_body_is_at_most_64_deep",
     "JSON_BODY_BYTES_MAX": "api/test_edge.py::test_a_body_over_its_limit_is_413",

@@ -135,7 +135,7 @@ def test_an_npm_specifier_names_the_version(tmp_path: Path) -> None:
 
     assert built.hint == {"xstate": "5.33.3"}
     assert imports_of(built) == {"xstate", "xstate/guards"}
-    assert 'import("xstate/actions")' in built.code.decode()
+    assert 'import("xstate/actions"' in built.code.decode()
 
 
 def test_two_versions_of_xstate_are_refused(folder5: Path) -> None:
@@ -289,7 +289,7 @@ def test_create_from_typescript_uploads_the_bundle_and_the_hint(
 
     assert outcome.json == {"name": "example-machine", "currentVersion": {"machineVersionId": "ver_1"}}
     assert server.bodies("POST /machines/example-machine/v") == [{"xstate": installed(folder5, "xstate")}]
-    assert server.uploads[0].code == build(folder5 / "example-machine.ts", env=deno_environment()).code
+    assert server.uploads[0].code == build(folder5 / "example-machine.ts", env=deno_environment()).module
 
 
 def test_a_type_error_leaves_no_machine_behind(smply: Smply, server: FakeServer, folder5: Path) -> None:

@@ -18,6 +18,7 @@ from statebacked.api.bodies import check_length, feed_body
 from statebacked.api.calls import Call, OpenHandler, OrgCall
 from statebacked.api.replies import Reply
 from statebacked.api.signatures import Signatures, unknown_signature, upload_of
+from statebacked.api.source_maps import with_clean_source_map
 from statebacked.model.errors import (
     AlreadyFinalized,
     BadRequest,
@@ -69,7 +70,7 @@ class UploadRoutes:
         limit_bytes = BUNDLE_BYTES_MAX + _OVERHEAD_BYTES
         await feed_body(call.request.receive, limit_bytes, call.deadlines, form.feed)
         # Inflating ten megabytes takes longer than other callers should wait.
-        bundle = await asyncio.to_thread(code_of, form, gzipped=upload.gzip)
+        bundle = await asyncio.to_thread(_code_to_store, form, gzipped=upload.gzip)
         if not await self._catalogue.put_bundle(upload.id, bundle):
             raise already_finalized()
         return Reply(204)
@@ -232,6 +233,11 @@ class UploadForm:
     def says_gzip(self) -> bool:
         """Whether the field content-encoding says that the file is gzipped."""
         return bytes(self.fields.get("content-encoding", b"")).strip().lower() == b"gzip"
+
+
+def _code_to_store(form: UploadForm, *, gzipped: bool) -> bytes:
+    """Raises as code_of."""
+    return with_clean_source_map(code_of(form, gzipped=gzipped))
 
 
 def code_of(form: UploadForm, *, gzipped: bool) -> bytes:

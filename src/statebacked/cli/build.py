@@ -5,15 +5,18 @@ The server validates for real, in a sandbox; what is checked here is what can be
 number.
 """
 
+import gzip
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 from statebacked.cli.deno_tool import Finished, run_deno, start_deno
 from statebacked.cli.errors import BuildError
 from statebacked.cli.resolve import resolve
+from statebacked.cli.source_maps import SOURCE_MAP_BYTES_MAX, comment_of, source_map_of, split
 from statebacked.cli.typecheck import Verdict, judge
 
 __all__ = ["MACHINE", "MIGRATION", "Bundle", "Kind", "build", "read_js"]
@@ -48,14 +51,26 @@ MIGRATION = Kind(
 )
 
 
+# What a server takes (docs/reference/limits.md): a source map must not be the reason why code is refused.
+_GZIPPED_BYTES_MAX = 1_000_000
+_BYTES_MAX = 10_000_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """`code` is the module's text; `xstate` the exact version it was written for, None when nothing tells."""
+    """`code` is the module's text; `xstate` the exact version it was written for, None when nothing tells;
+    `source_map` leads from places in the code to places in the source, JSON."""
 
     code: bytes
     xstate: str | None = None
+    source_map: bytes | None = None
     warnings: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+
+    @property
+    def module(self) -> bytes:
+        """What is uploaded: the code, and its source map as the last line."""
+        return self.code if self.source_map is None else self.code.rstrip() + comment_of(self.source_map)
 
     @property
     def hint(self) -> dict[str, str] | None:
@@ -64,7 +79,12 @@ class Bundle:
 
 
 def build(
-    file: Path, *, env: Mapping[str, str], skips_validation: bool = False, kind: Kind = MACHINE
+    file: Path,
+    *,
+    env: Mapping[str, str],
+    skips_validation: bool = False,
+    kind: Kind = MACHINE,
+    has_source_map: bool = True,
 ) -> Bundle:
     """Bundles `file` with what it imports, and checks its types meanwhile. Raises BuildError, CliError."""
     file = file.resolve()
@@ -85,18 +105,47 @@ def build(
             bundled = run_deno(bundling)
         if bundled.code != 0 or not output.is_file():
             raise BuildError(_bundling_failed(bundled, file))
-        code = _NPM_XSTATE.sub(r'\1"xstate\2"', output.read_text(encoding="utf-8"))
+        code = _NPM_XSTATE.sub(_plain_xstate, output.read_text(encoding="utf-8"))
+        source_map = source_map_of(output.with_name("machine.js.map"), file) if has_source_map else None
     if verdict.errors:
         raise BuildError("\n".join([f"{file.name} has type errors", *verdict.errors]))
     if not skips_validation:
         _require_exports(exported_names(code), file, kind)
-    return Bundle(
-        code=code.encode(), xstate=resolution.xstate, warnings=verdict.warnings, files=resolution.files
+    bundle = Bundle(
+        code=code.encode(),
+        xstate=resolution.xstate,
+        source_map=source_map,
+        warnings=verdict.warnings,
+        files=resolution.files,
     )
+    return _with_a_map_that_fits(bundle)
 
 
-def read_js(file: Path, *, skips_validation: bool = False, kind: Kind = MACHINE) -> Bundle:
-    """A module that the caller has bundled, byte for byte. Raises BuildError."""
+def _plain_xstate(found: re.Match[str]) -> str:
+    """As long as it was, so that the source map is right about what comes after it."""
+    plain = f'{found[1]}"xstate{found[2]}"'
+    return plain + " " * (len(found[0]) - len(plain))
+
+
+def _with_a_map_that_fits(bundle: Bundle) -> Bundle:
+    """Without the source map, and with a warning, where a server would refuse the code for its size."""
+    if bundle.source_map is None:
+        return bundle
+    is_large = len(bundle.module) > _BYTES_MAX or len(bundle.source_map) > SOURCE_MAP_BYTES_MAX
+    # Gzip never takes a tenth of a percent more than it is given.
+    if not is_large and len(bundle.module) > _GZIPPED_BYTES_MAX * 0.99:
+        is_large = len(gzip.compress(bundle.module)) > _GZIPPED_BYTES_MAX
+    if not is_large:
+        return bundle
+    told = "the source map is too large to be uploaded: errors will name places in the bundle"
+    return replace(bundle, source_map=None, warnings=(*bundle.warnings, told))
+
+
+def read_js(
+    file: Path, *, skips_validation: bool = False, kind: Kind = MACHINE, has_source_map: bool = True
+) -> Bundle:
+    """A module that the caller has bundled, byte for byte but for the source map: one in a file beside it
+    comes along, and none is left when `has_source_map` is False. Raises BuildError."""
     try:
         code = file.read_bytes()
     except OSError as exc:
@@ -105,7 +154,12 @@ def read_js(file: Path, *, skips_validation: bool = False, kind: Kind = MACHINE)
         # No parser here: a name that occurs nowhere is certainly not exported, and the server looks closely.
         words = set(re.findall(r"\w+", code.decode("utf-8", errors="replace")))
         _require_exports(words, file, kind)
-    return Bundle(code=code, files=(file,))
+    bare, said = split(code)
+    if said is None or (has_source_map and said.startswith("data:")):
+        return Bundle(code=code, files=(file,))
+    written = file.parent / unquote(said)
+    source_map = source_map_of(written, file) if has_source_map and written.is_file() else None
+    return _with_a_map_that_fits(Bundle(code=bare, source_map=source_map, files=(file,)))
 
 
 def exported_names(code: str) -> set[str]:
@@ -126,7 +180,17 @@ def _bundle_arguments(file: Path, flags: tuple[str, ...], output: Path) -> list[
     # Minifying for a browser also makes process.env.NODE_ENV the constant "production".
     kind = ("--platform", "browser", "--minify", "--keep-names")
     external = ("--external", "xstate", "--external", "npm:xstate*", "--external", "npm:/xstate*")
-    return ["bundle", "--quiet", *flags, *kind, *external, "--output", str(output), file.name]
+    return [
+        "bundle",
+        "--quiet",
+        "--sourcemap=external",
+        *flags,
+        *kind,
+        *external,
+        "--output",
+        str(output),
+        file.name,
+    ]
 
 
 def _bundling_failed(bundled: Finished, file: Path) -> str:

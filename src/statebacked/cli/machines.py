@@ -8,7 +8,15 @@ import typer
 from statebacked.cli.api import Api, JsonObject, path_of
 from statebacked.cli.errors import ApiError, CliError
 from statebacked.cli.listing import show_list
-from statebacked.cli.options import JsFile, Machine, NodeFile, SkipValidation, connect, globals_of
+from statebacked.cli.options import (
+    JsFile,
+    Machine,
+    NodeFile,
+    NoSourceMap,
+    SkipValidation,
+    connect,
+    globals_of,
+)
 from statebacked.cli.output import write_json
 from statebacked.cli.versions import IndexSelectors, bundle_from, parse_selectors, upload_version
 
@@ -40,6 +48,7 @@ def create(
     ] = None,
     index_selectors: IndexSelectors = None,
     skip_validation: SkipValidation = False,
+    no_source_map: NoSourceMap = False,
 ) -> None:
     """Create a machine; with --node or --js also its first version, which becomes current."""
     if not _NAME.fullmatch(machine):
@@ -47,7 +56,9 @@ def create(
     selectors = parse_selectors(index_selectors)
     surroundings = globals_of(context).surroundings
     # Bundled first: a file with a mistake in it must not leave a machine without code behind.
-    bundle = bundle_from(surroundings, js=js, node=node, skips_validation=skip_validation)
+    bundle = bundle_from(
+        surroundings, js=js, node=node, skips_validation=skip_validation, has_source_map=not no_source_map
+    )
     body: JsonObject = {"slug": machine}
     indexes = [*(index or []), *(selectors or {})]
     if indexes:

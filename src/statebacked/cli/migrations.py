@@ -11,6 +11,7 @@ from statebacked.cli.options import (
     JsFile,
     Machine,
     NodeFile,
+    NoSourceMap,
     SkipValidation,
     connect,
     globals_of,
@@ -41,17 +42,25 @@ def create(
     js: JsFile = None,
     node: NodeFile = None,
     skip_validation: SkipValidation = False,
+    no_source_map: NoSourceMap = False,
 ) -> None:
     """Upload a migration: a module that exports upgradeState and, if need be, upgradeContext."""
     surroundings = globals_of(context).surroundings
-    bundle = bundle_from(surroundings, js=js, node=node, skips_validation=skip_validation, kind=MIGRATION)
+    bundle = bundle_from(
+        surroundings,
+        js=js,
+        node=node,
+        skips_validation=skip_validation,
+        kind=MIGRATION,
+        has_source_map=not no_source_map,
+    )
     if bundle is None:
         raise CliError("give the code: --node FILE or --js FILE")
     body = {"fromMachineVersionId": from_version, "toMachineVersionId": to_version}
     with connect(context) as api:
         path = path_of("machines", machine, "migrations")
         file_name = f"{machine}_{from_version}_to_{to_version}.js"
-        with progress(f"uploading {len(bundle.code):,} bytes"):
+        with progress(f"uploading {len(bundle.module):,} bytes"):
             signed = reserve_and_upload(
                 api, path, bundle, body, id_key="machineVersionMigrationId", file_name=file_name
             )

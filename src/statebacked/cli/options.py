@@ -17,6 +17,7 @@ __all__ = [
     "Instance",
     "JsFile",
     "Machine",
+    "NoSourceMap",
     "NodeFile",
     "SkipValidation",
     "Token",
@@ -46,6 +47,13 @@ JsFile = Annotated[
 ]
 SkipValidation = Annotated[
     bool, typer.Option("--skip-validation", "-s", help="Upload without checking types and exports first.")
+]
+NoSourceMap = Annotated[
+    bool,
+    typer.Option(
+        "--no-source-map",
+        help="Upload no source map: errors name places in the bundle, not in your files.",
+    ),
 ]
 AuthContext = Annotated[
     str | None,

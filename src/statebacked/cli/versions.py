@@ -13,6 +13,7 @@ from statebacked.cli.options import (
     JsFile,
     Machine,
     NodeFile,
+    NoSourceMap,
     SkipValidation,
     connect,
     globals_of,
@@ -62,11 +63,14 @@ def create(
         bool, typer.Option("--make-current", "-c", help="Make this version the current one.")
     ] = False,
     skip_validation: SkipValidation = False,
+    no_source_map: NoSourceMap = False,
 ) -> None:
     """Upload a new version of a machine."""
     selectors = parse_selectors(index_selectors)
     surroundings = globals_of(context).surroundings
-    bundle = bundle_from(surroundings, js=js, node=node, skips_validation=skip_validation)
+    bundle = bundle_from(
+        surroundings, js=js, node=node, skips_validation=skip_validation, has_source_map=not no_source_map
+    )
     if bundle is None:
         raise CliError("give the code: --node FILE or --js FILE")
     finalize: JsonObject = {"clientInfo": version_reference, "makeCurrent": make_current}
@@ -89,6 +93,7 @@ def bundle_from(
     node: Path | None,
     skips_validation: bool,
     kind: Kind = MACHINE,
+    has_source_map: bool = True,
 ) -> Bundle | None:
     """The code that the options name, ready to upload; None when they name none. Raises CliError."""
     if js is not None and node is not None:
@@ -96,9 +101,20 @@ def bundle_from(
     if node is not None:
         with progress(f"bundling {node} and checking its types (the first time also fetches the bundler)"):
             file, env = surroundings.cwd / node, surroundings.env
-            bundle = build(file, env=env, skips_validation=skips_validation, kind=kind)
+            bundle = build(
+                file,
+                env=env,
+                skips_validation=skips_validation,
+                kind=kind,
+                has_source_map=has_source_map,
+            )
     elif js is not None:
-        bundle = read_js(surroundings.cwd / js, skips_validation=skips_validation, kind=kind)
+        bundle = read_js(
+            surroundings.cwd / js,
+            skips_validation=skips_validation,
+            kind=kind,
+            has_source_map=has_source_map,
+        )
     else:
         return None
     for warning in bundle.warnings:
@@ -109,7 +125,7 @@ def bundle_from(
 def upload_version(api: Api, machine: str, bundle: Bundle, finalize: JsonObject) -> JsonObject:
     """Announce, upload, finalize: {machineVersionId}. Raises ApiError, 400 `invalid-machine` for bad code."""
     path = path_of("machines", machine, "v")
-    with progress(f"uploading {len(bundle.code):,} bytes"):
+    with progress(f"uploading {len(bundle.module):,} bytes"):
         signed = reserve_and_upload(
             api, path, bundle, bundle.hint, id_key="machineVersionId", file_name=f"{machine}.js"
         )
@@ -125,7 +141,7 @@ def reserve_and_upload(
     if not isinstance(url, str) or not isinstance(fields, dict) or not isinstance(signed, str):
         raise CliError("the server's answer names no place to upload to: is this a statebacked server?")
     form = {str(key): str(value) for key, value in fields.items()}
-    api.upload(url, form, file_name=file_name, code=bundle.code)
+    api.upload(url, form, file_name=file_name, code=bundle.module)
     return path_of(signed).removeprefix("/")
 
 

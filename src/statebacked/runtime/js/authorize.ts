@@ -1,7 +1,7 @@
 // Asks the machine's own authorizers. Only `true` admits; a throw, another value or silence refuses, with the
 // reason in the machine's log.
 
-import { messageOf } from "./json.ts";
+import { placedMessageOf } from "./json.ts";
 
 const { setTimeout, clearTimeout } = globalThis;
 
@@ -39,7 +39,7 @@ export function ask(
     if (isThenable(answer)) return settle(answer, waitMs, tell);
     return judge(answer, tell);
   } catch (thrown) {
-    tell(`threw: ${messageOf(thrown)}`);
+    tell(`threw: ${placedMessageOf(thrown)}`);
     return false;
   }
 }
@@ -65,7 +65,7 @@ function settle(
       resolve(verdict);
     };
     answer.then((value) => end(judge(value, tell)), (thrown: unknown) => {
-      tell(`rejected: ${messageOf(thrown)}`);
+      tell(`rejected: ${placedMessageOf(thrown)}`);
       end(false);
     });
   });

@@ -8,6 +8,7 @@ import { noticingNames, runtimeSpawn } from "./instances.ts";
 import { Log } from "./log.ts";
 import { type Owner, speakerOf } from "./owner.ts";
 import type { Exports } from "./program.ts";
+import { closed, named } from "./places.ts";
 import { Decoder, Encoder } from "./protocol.ts";
 import { closeSandbox, type Natives } from "./sandbox.ts";
 import { type Host, type Library, Worker } from "./worker.ts";
@@ -59,7 +60,8 @@ function importer(): (source: string) => Promise<Exports> {
   const { createObjectURL, revokeObjectURL } = URL;
   const Source = Blob;
   return async (source) => {
-    const url = createObjectURL(new Source([source], { type: "text/javascript" }));
+    const url = createObjectURL(new Source([closed(source)], { type: "text/javascript" }));
+    named(url);
     try {
       return await noticingNames(() => import(url) as Promise<Exports>);
     } finally {

@@ -6,7 +6,7 @@ import type { Computed } from "./adapter.ts";
 import { ask, type WriteRequest } from "./authorize.ts";
 import type { Compute, Item, Refusal, StepHeader } from "./frames.ts";
 import { RESERVED } from "./instances.ts";
-import { eventText, hasType, jsonText, messageOf, traceOf } from "./json.ts";
+import { eventText, hasType, jsonText, placedMessageOf, traceOf } from "./json.ts";
 import { outHead, outSections, senderOf, sentText, timerHead } from "./outgoing.ts";
 import { computing, type Owner } from "./owner.ts";
 import { utf8Length } from "./protocol.ts";
@@ -327,7 +327,7 @@ export class Job {
     // The answer has the message only.
     if (code === "machine-error") this.worker.tell(this.on, `an event is refused: ${traceOf(thrown)}`);
     this.worker.post(
-      { t: "refused", n, a, code, message: messageOf(thrown).slice(0, 10_000) },
+      { t: "refused", n, a, code, message: placedMessageOf(thrown).slice(0, 10_000) },
       [],
       this.worker.limits.step_bytes_max,
     );
@@ -343,7 +343,7 @@ export class Job {
   #tellUnhandled(value: unknown): void {
     if (!hasType(value) || !/^(?:xstate\.)?error\./.test(value.type)) return;
     const { error, data } = value as { error?: unknown; data?: unknown };
-    this.worker.tell(this.on, `no state handles ${value.type}: ${messageOf(error ?? data)}`);
+    this.worker.tell(this.on, `no state handles ${value.type}: ${placedMessageOf(error ?? data)}`);
   }
 }
 

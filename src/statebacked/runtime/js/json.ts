@@ -1,5 +1,7 @@
 // What user code holds, as JSON text that the host stores without looking into it.
 
+import { framesOf, readable, sourceOf } from "./places.ts";
+
 const { stringify } = JSON;
 
 export const DEPTH_MAX = 128;
@@ -68,17 +70,14 @@ export function messageOf(thrown: unknown): string {
   }
 }
 
-const FRAMES_MAX = 10;
+/** The message of something thrown, and the place in the source where it was thrown if a source map tells. */
+export function placedMessageOf(thrown: unknown): string {
+  const message = messageOf(thrown);
+  const place = sourceOf(thrown);
+  return place === null ? message : `${message} (${place})`;
+}
 
 /** The message of something thrown and where it was thrown, as far as that is machine code. */
 export function traceOf(thrown: unknown): string {
-  const message = messageOf(thrown);
-  try {
-    const { stack } = thrown as { stack?: unknown };
-    if (typeof stack !== "string") return message;
-    const frames = stack.split("\n").filter((line) => /^\s+at .*\bblob:/.test(line)).slice(0, FRAMES_MAX);
-    return [message, ...frames.map((line) => line.replace(/blob:\S+?:(?=\d+:\d+)/g, "bundle:"))].join("\n");
-  } catch {
-    return message;
-  }
+  return [messageOf(thrown), ...framesOf(thrown).map(readable)].join("\n");
 }

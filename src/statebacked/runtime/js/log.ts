@@ -1,6 +1,8 @@
 // What machine code says, gathered until the next write to the host: in order, and within bounds for each instance
 // and stream.
 
+import { readable } from "./places.ts";
+
 export type Stream = "stdout" | "stderr";
 
 const LINE_CHARACTERS_MAX = 16_000 / 4; // in any script at most 16,000 bytes
@@ -43,7 +45,7 @@ export class Log {
     let volume = this.#volumes.get(key);
     if (volume === undefined) this.#volumes.set(key, volume = { lines: 0, characters: 0, dropped: 0 });
     const whole = text.endsWith("\n") ? text.slice(0, -1) : text;
-    for (const line of whole.split("\n")) this.#append(a, stream, volume, line);
+    for (const line of readable(whole).split("\n")) this.#append(a, stream, volume, line);
   }
 
   /** The frames to send now; what they hold is forgotten. */

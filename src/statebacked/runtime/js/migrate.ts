@@ -1,6 +1,6 @@
 // The code of a migration: maps each leaf state of an outline, and the context, from one version to another.
 
-import { jsonText, messageOf } from "./json.ts";
+import { jsonText, messageOf, placedMessageOf } from "./json.ts";
 import { type Outline, type Path, said, startsWith, type Waiting } from "./outline.ts";
 import type { Exports } from "./program.ts";
 
@@ -106,7 +106,7 @@ function called<T>(what: string, run: () => T): T {
   try {
     return run();
   } catch (thrown) {
-    throw new Error(`${what} threw: ${messageOf(thrown)}`);
+    throw new Error(`${what} threw: ${placedMessageOf(thrown)}`);
   }
 }
 

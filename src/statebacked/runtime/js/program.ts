@@ -3,6 +3,7 @@
 import type { Adapter } from "./adapter.ts";
 import type { Authorizer } from "./authorize.ts";
 import { messageOf } from "./json.ts";
+import { readable, sourceOf } from "./places.ts";
 import { compile, type Selector } from "./selectors.ts";
 import { recognise } from "./shape.ts";
 
@@ -74,7 +75,8 @@ export function explain(thrown: unknown): Unloadable {
     };
   }
   const named = thrown instanceof Error && thrown.name !== "Error" && !/^\w*Error\b/.test(text);
-  const message = (named ? `${thrown.name}: ` : "") + text.replace(/blob:[^\s:"]*/g, "bundle");
+  const place = sourceOf(thrown);
+  const message = (named ? `${thrown.name}: ` : "") + readable(text) + (place === null ? "" : ` (${place})`);
   return { message, missingExport: MISSING_EXPORT.test(text) };
 }
 

@@ -4,7 +4,7 @@ import type { Activation, Texts } from "./activation.ts";
 import type { Adapter, Outlet } from "./adapter.ts";
 import { ask } from "./authorize.ts";
 import type { Limits, Read, ReadEach } from "./frames.ts";
-import { messageOf } from "./json.ts";
+import { placedMessageOf } from "./json.ts";
 import type { Owner } from "./owner.ts";
 import type { Program } from "./program.ts";
 
@@ -48,7 +48,7 @@ export function read(
       verdicts.push(judges.within(owner, () => judge(judges, owner, name, state, auth)));
     }
   } catch (thrown) {
-    judges.tellOwner(owner, `allowRead was not asked: ${messageOf(thrown)}`);
+    judges.tellOwner(owner, `allowRead was not asked: ${placedMessageOf(thrown)}`);
     while (verdicts.length < auths) verdicts.push(false);
   }
   answer(judges, n, verdicts);
@@ -66,7 +66,7 @@ export function readEach(judges: Judges, { n, names }: ReadEach, payloads: reado
         return judge(judges, owner, name, state, auth);
       });
     } catch (thrown) {
-      judges.tellOwner(owner, `allowRead was not asked: ${messageOf(thrown)}`);
+      judges.tellOwner(owner, `allowRead was not asked: ${placedMessageOf(thrown)}`);
       return false;
     }
   });

@@ -17,7 +17,7 @@ import {
   type WorkerHeader,
 } from "./frames.ts";
 import type { SpawnEphemeral } from "./instances.ts";
-import { eventText, hasType, messageOf } from "./json.ts";
+import { eventText, hasType, placedMessageOf } from "./json.ts";
 import type { Stream } from "./log.ts";
 import { type Upgrades, upgradesOf } from "./migrate.ts";
 import { computing, type Owner, performing, serving, speakerOf } from "./owner.ts";
@@ -177,7 +177,7 @@ export class Worker implements Services, Judges {
       else if (activation !== undefined && !activation.standOn(seq)) activation = undefined;
     } catch (thrown) {
       this.#close(a);
-      this.#post({ t: "refused", n, a, code: "machine-error", message: messageOf(thrown).slice(0, 10_000) });
+      this.#post({ t: "refused", n, a, code: "machine-error", message: placedMessageOf(thrown).slice(0, 10_000) });
       return;
     }
     if (activation === undefined) {
