@@ -11,15 +11,17 @@ longer each time, until a worker stays.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final, NamedTuple, Protocol
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import structlog
 
 from statebacked.model.errors import InvalidMachine, Unavailable
 from statebacked.model.ids import InstanceId
-from statebacked.ports.machines import Code, WorkerGone
+from statebacked.ports.machines import Code, MigrationFailed, WorkerGone
 from statebacked.ports.store import StoreFailed
 from statebacked.runtime.attached import Activation
+from statebacked.runtime.reading import Errand
 from statebacked.runtime.watchdog import PoolPolicy
 from statebacked.runtime.worker import Worker
 
@@ -27,7 +29,10 @@ logger = structlog.get_logger(__name__)
 
 WAITING_MAX: Final = 10_000
 GUILTY_INSTANCES_MAX: Final = 1_000
+TRIAL_WAIT_S: Final = 30.0  # how long an errand waits for its trial, behind code that does not end
 _LOAD_ATTEMPTS: Final = 2
+
+T = TypeVar("T")
 
 
 class Entrant(Protocol):
@@ -70,22 +75,28 @@ class Crew:
         self._on_trial: Entrant | None = None
         self._trials_begun = 0
         self._trial_worker: Worker | None = None
+        self._errands: set[Errand[Any]] = set()  # under way, whatever they ask for
+        self._is_closed = False
         self._guilty: dict[InstanceId, int] = {}  # and how many computes it has yet to run alone
         self._own: dict[InstanceId, Worker] = {}
         self._deaths = 0  # in a row, that no item explains
         self._not_before = 0.0
 
     def is_forgettable(self, now: float) -> bool:
-        """It knows nothing that a new crew would not."""
-        if self._shared or self._trial_worker or self._own or self._tasks or self._guilty:
+        """Safe to delete: it has no workers, nothing waits in it or is under way, and no recent deaths."""
+        if self._errands or self._shared or self._trial_worker or self._own or self._tasks or self._guilty:
             return False
         if self._waiting or self._trials or self._on_trial:
             return False
         return not self._deaths or now - self._not_before > self._policy.steady_ms / 1000
 
     def close(self) -> None:
+        """Open no more workers. Errands are refused; activations hear nothing."""
+        self._is_closed = True
         for task in self._tasks:
             task.cancel()
+        for errand in [*self._errands]:
+            errand.turned_away("unavailable", "is no longer started: the server stops")
 
     # --- entering
 
@@ -111,6 +122,38 @@ class Crew:
             if not self._is_opening:
                 self._is_opening = True
                 self._begin(self._open_shared())
+
+    async def run(self, begin: "Callable[[], Errand[T]]") -> "Errand[T]":
+        """An errand that is over. A worker that dies under it may have died of another's, so it is then tried
+        once more, alone."""
+        first = begin()
+        await self._until_over(first, self.admit)
+        failure = first.answer.exception()
+        if not isinstance(failure, WorkerGone) or first.refusal is not None:
+            return first
+        second = begin()
+        expiry = self._loop.call_later(TRIAL_WAIT_S, self._give_up, second)
+        try:
+            await self._until_over(second, self.try_alone)
+        finally:
+            expiry.cancel()
+        return second
+
+    async def _until_over(self, errand: Errand[Any], enter: Callable[[Entrant], None]) -> None:
+        self._errands.add(errand)
+        try:
+            if self._is_closed:
+                errand.turned_away("unavailable", "is no longer started: the server stops")
+            else:
+                enter(errand)
+            with suppress(WorkerGone, MigrationFailed):
+                await errand.answer
+        finally:
+            self._errands.discard(errand)
+
+    def _give_up(self, errand: Errand[Any]) -> None:
+        if errand.is_waiting:
+            errand.turned_away("unavailable", "is busy with code that does not end")
 
     def try_alone(self, entrant: Entrant) -> None:
         """To a worker in which nothing else is under way, after the trials before it."""
@@ -143,8 +186,9 @@ class Crew:
         self._on_trial = entrant
         self._trials_begun += 1
         entrant.on_rest = self._trial_over
-        if self._trial_worker is not None and not self._trial_worker.live:
-            entrant.enter(self._trial_worker)
+        worker = self._trial_worker
+        if worker is not None and not worker.is_over and not worker.live:
+            entrant.enter(worker)
         else:  # whoever lives in the last one keeps it
             self._trial_worker = None
             self._begin(self._open_trial(entrant, self._trials_begun))

@@ -97,7 +97,7 @@ class Pool:
         self._on_log = on_log
         self._fetching = FetchParts(egress or NoEgress(), Turns(), Shares(), policy.authorize_ms)
         self._policy = policy
-        self._workers: set[Worker] = set()
+        self._workers: dict[Worker, None] = {}
         self._leaving: set[asyncio.Future[None]] = set()  # processes that were killed and have not ended
         self._spares: dict[int, deque[Worker]] = {}
         self._crews: dict[Code, Crew] = {}
@@ -223,21 +223,7 @@ class Pool:
         return await validate(None, majors, self._try_loading(bundle, migration=True))
 
     async def _run(self, code: Code, errand: "Callable[[], Errand[T]]") -> "Errand[T]":
-        """An errand that is over: a worker that dies under it may have died of another's, so it is tried
-        once more, alone."""
-        crew = self._crew(code)
-        first = errand()
-        crew.admit(first)
-        with suppress(WorkerGone, MigrationFailed):
-            await first.answer
-            return first
-        if first.refusal is not None or isinstance(first.answer.exception(), MigrationFailed):
-            return first
-        second = errand()
-        crew.try_alone(second)
-        with suppress(WorkerGone, MigrationFailed):
-            await second.answer
-        return second
+        return await self._crew(code).run(errand)
 
     @property
     def _read_expires_ms(self) -> int:
@@ -329,7 +315,7 @@ class Pool:
             in_flight_max=self._policy.in_flight_max,
             fetching=self._fetching,
         )
-        self._workers.add(worker)
+        self._workers[worker] = None
         self._watchdog.wake()
         try:
             async with asyncio.timeout(self._policy.start_ms / 1000):
@@ -406,7 +392,7 @@ class Pool:
         self._watchdog.wake()
 
     def worker_over(self, worker: Worker, reason: str) -> None:
-        self._workers.discard(worker)
+        self._workers.pop(worker, None)
         if not worker.gone.done():
             self._leaving.add(worker.gone)
             worker.gone.add_done_callback(self._leaving.discard)

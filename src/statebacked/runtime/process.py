@@ -59,6 +59,10 @@ class Sandbox:
             *(f"--v8-flags={_V8_FLAGS}", str(folder / "boot.js")),
         ]
 
+    async def start(self, major: int, folder: Path, listener: "Listener") -> "Process":
+        """A worker of `major` in the empty folder `folder`. Raises OSError."""
+        return await start_process(self, major, folder, listener)
+
 
 def find_sandbox(environ: Mapping[str, str]) -> Sandbox:
     """The sandbox of this installation.

@@ -30,15 +30,20 @@ class Errand(Generic[T]):
         self._has_entered = True
         try:
             asked = self._ask(worker)
-        except WorkerGone as busy:
-            self.turned_away("unavailable", busy.reason)
+        except WorkerGone as gone:
+            self._fail(gone, None if worker.is_over else "unavailable")
         else:
             asked.add_done_callback(self._heard)
 
     def turned_away(self, code: str, message: str) -> None:
-        self.refusal = code
+        self._fail(WorkerGone(message), code)
+
+    def _fail(self, gone: WorkerGone, refusal: str | None) -> None:
+        self.refusal = refusal
         if not self.answer.done():
-            self.answer.set_exception(WorkerGone(message))
+            self.answer.set_exception(gone)
+        if self.on_rest is not None:
+            self.on_rest()
 
     def _heard(self, asked: "asyncio.Future[T]") -> None:
         if self.answer.done():

@@ -23,7 +23,7 @@ from statebacked.ports.machines import Code, MachineLog, Saved, WorkerGone
 from statebacked.runtime import protocol, worker_frames
 from statebacked.runtime.fetch_frames import FETCH_FRAMES, FetchFrame, FetchUpload
 from statebacked.runtime.fetches import NO_FETCHES, Claimant, Fetches, FetchParts
-from statebacked.runtime.process import Process, Sandbox, start_process
+from statebacked.runtime.process import Process, Sandbox
 from statebacked.runtime.reads import Answer, Part, Read, Reads
 
 logger = structlog.get_logger(__name__)
@@ -115,7 +115,7 @@ class Worker:
 
     async def boot(self, sandbox: Sandbox, folder: Path, authorize_ms: int) -> None:
         """Start the process and wait until it is ready. Raises WorkerGone."""
-        self._spawning = self._loop.create_task(start_process(sandbox, self.major, folder, self))
+        self._spawning = self._loop.create_task(sandbox.start(self.major, folder, self))
         self._spawning.add_done_callback(self._spawned)
         try:
             await asyncio.shield(self._spawning)  # a process that is half made cannot be given up
@@ -267,7 +267,7 @@ class Worker:
     ) -> Read:
         """Ask allowRead about a state that it holds, or about one that is sent along (activation 0).
 
-        Raises WorkerGone when too many are asked already.
+        Raises WorkerGone when it is over, or too many are asked already.
         """
         activation, name = address
         read = Read([name], len(auths), self.expiry(expires_ms))
@@ -296,6 +296,8 @@ class Worker:
         return self._loop.time() + expires_ms / 1000
 
     def _begin_read(self, read: Read | Part) -> int:
+        if self.is_over:
+            raise WorkerGone(self._reason)  # nobody would give up what is asked of it
         was_reading = bool(self.reads)
         n = self.reads.begin(read)
         if not was_reading:
