@@ -1,17 +1,21 @@
 # make dev is the first command, make test the second; CI calls make test and nothing else.
 SHELL := /bin/bash
 PY := .venv/bin/python
+PYTHON ?= python3
+# "named" where the user chose the Python: .venv is then made anew when its own is another. A .venv whose
+# Python is gone is made anew in any case.
+NAMED := $(if $(filter file,$(origin PYTHON)),,named)
+STALE := $(if $(NAMED),$(shell tools/make_venv.sh stale "$(PYTHON)"),$(if $(wildcard $(PY)),,FORCE))
 export DENO_DIR := $(CURDIR)/.deno-dir
 export DENO_NO_UPDATE_CHECK := 1
 SEEDS ?= 200
 
-.PHONY: browser faketime setup dev test check sim kill soak bench fmt lock clean
+.PHONY: FORCE browser faketime setup dev test check sim kill soak bench fmt lock clean
 
 setup: .venv/.installed src/statebacked/runtime/js/dist/.built ## .venv with everything; called by the others
 
-.venv/.installed: requirements.lock pyproject.toml
-	@echo "setting up .venv (first time: about 40 seconds)"
-	python3 -m venv .venv
+.venv/.installed: requirements.lock pyproject.toml $(STALE)
+	@tools/make_venv.sh make "$(PYTHON)" $(NAMED)
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
