@@ -100,14 +100,108 @@ def test_what_login_writes_is_readable_by_nobody_else(stranger: Smply, tmp_path:
     assert stat.S_IMODE(written.parent.stat().st_mode) == 0o700
 
 
-def test_login_forgets_the_default_org_of_another_server(
+ORGS = {"orgs": [{"id": f"org_{n}", "name": f"org {n}", "role": "admin"} for n in (1, 2, 9)]}
+
+
+def test_the_default_org_is_that_of_one_server(smply: Smply, server: FakeServer, tmp_path: Path) -> None:
+    server.give("GET /orgs", ORGS)
+    other = write_admin(tmp_path / "data", orgId="org_2")  # at the same address, at another time
+    smply("orgs", "default", "set", "--org", "org_9")
+
+    smply("machines", "list")
+    assert sent(server)[2] == "org_9"
+    smply.env["STATEBACKED_DATA"] = str(other)
+    smply("machines", "list")
+    assert sent(server)[2] == "org_2"
+    assert smply("orgs", "default", "get").out == "No default organization set.\n"
+    smply("orgs", "default", "set", "--org", "org_1")
+    smply.env.clear()
+    assert smply("orgs", "default", "get").out == "org_9\n"
+
+
+def test_the_default_org_of_a_server_elsewhere_is_kept_by_its_url(
+    stranger: Smply, server: FakeServer
+) -> None:
+    server.give("GET /orgs", ORGS)
+    options = ("--access-token", "t", "--api-url")
+    stranger(*options, "http://localhost:1/", "orgs", "default", "set", "-o", "org_2")
+
+    stranger(*options, "http://localhost:1", "machines", "list")
+    assert sent(server)[2] == "org_2"
+    stranger(*options, "http://localhost:2", "machines", "list")
+    assert sent(server)[2] is None
+
+
+def test_an_org_that_one_is_not_in_is_no_default(smply: Smply, server: FakeServer) -> None:
+    pages = [{"orgs": ORGS["orgs"][:1], "cursor": "more"}, {"orgs": ORGS["orgs"][1:]}]
+    server.give("GET /orgs", *pages)
+    assert smply("orgs", "default", "set", "-o", "org_9").code == 0
+    server.give("GET /orgs", ORGS)
+    outcome = smply("orgs", "default", "set", "-o", "org_nope")
+
+    assert outcome.code == 1
+    assert "not in an org org_nope" in outcome.err
+    assert "org_1 (org 1)" in outcome.err
+    assert "x-statebacked-org-id" not in server.requests[-1].headers
+    assert smply("orgs", "default", "get").out == "org_9\n"
+
+
+def test_legacy_credentials_are_for_an_org_that_one_is_in(smply: Smply, server: FakeServer) -> None:
+    outcome = smply("--org", "org_nope", "login", "--legacy-credentials")
+
+    assert (outcome.code, "not in an org org_nope" in outcome.err) == (1, True)
+    assert not (smply.home / ".smply").exists()
+
+
+def test_legacy_credentials_leave_the_default_org_as_it_is(
+    smply: Smply, server: FakeServer, tmp_path: Path
+) -> None:
+    server.give("GET /orgs", ORGS)
+    smply("--org", "org_2", "login", "--legacy-credentials")
+
+    assert (smply.home / ".smply" / "default-org").read_text() == "org_2"
+    smply.env["STATEBACKED_DATA"] = str(write_admin(tmp_path / "data", orgId="org_9"))
+    smply("machines", "list")
+    assert sent(server)[2] == "org_9"
+
+
+def test_the_default_org_of_earlier_versions_counts_until_one_is_set(
+    smply: Smply, server: FakeServer
+) -> None:
+    server.give("GET /orgs", ORGS)
+    folder = smply.home / ".smply"
+    folder.mkdir()
+    (folder / "default-org").write_text("org_9\n")
+
+    smply("machines", "list")
+    assert sent(server)[2] == "org_9"
+    smply("orgs", "default", "set", "-o", "org_2")
+    smply("machines", "list")
+    assert sent(server)[2] == "org_2"
+    assert (folder / "default-org").read_text() == "org_9\n"
+
+
+def test_login_ends_the_default_org_of_earlier_versions(
     stranger: Smply, server: FakeServer, tmp_path: Path
 ) -> None:
-    stranger("orgs", "default", "set", "--org", "org_old")
+    folder = stranger.home / ".smply"
+    folder.mkdir()
+    (folder / "default-org").write_text("org_old")
     stranger("login", "--local", str(write_admin(tmp_path / "data")))
 
     stranger("orgs", "list")
     assert sent(server)[2] == "org_1"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\udcff"])
+def test_a_damaged_file_of_default_orgs_is_named(smply: Smply, text: str) -> None:
+    folder = smply.home / ".smply"
+    folder.mkdir()
+    (folder / "default-orgs.json").write_text(text, errors="surrogateescape")
+    outcome = smply("machines", "list")
+
+    assert outcome.code == 1
+    assert "default-orgs.json" in outcome.err
 
 
 def test_no_store_prints_the_token_and_leaves_nothing(smply: Smply) -> None:
@@ -128,14 +222,6 @@ def test_legacy_credentials_are_what_npms_smply_reads(smply: Smply) -> None:
     assert (folder / "default-org").read_text() == "org_1"
     assert outcome.out == f"smply --api-url {URL} machines list\n"
     assert "typescript@5" in outcome.err
-
-
-def test_the_default_org_is_kept_for_all_commands(smply: Smply, server: FakeServer) -> None:
-    smply("orgs", "default", "set", "-o", "org_9")
-    smply("orgs", "list")
-
-    assert sent(server)[2] == "org_9"
-    assert smply("orgs", "default", "get").out == "org_9\n"
 
 
 def test_whoami_names_server_org_and_memberships(smply: Smply) -> None:

@@ -5,12 +5,12 @@ STATEBACKED_DATA; that of `.statebacked` in the working folder or a folder above
 `smply login`; else the user is asked to sign in, or told how when nobody is there to be asked.
 """
 
-import json
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from statebacked.cli.default_orgs import read_default_org
 from statebacked.cli.errors import CliError
+from statebacked.cli.private_files import read_object
 from statebacked.cli.surroundings import Globals, Surroundings
 
 __all__ = [
@@ -18,11 +18,8 @@ __all__ = [
     "NotSignedIn",
     "admin_file_at",
     "find_credentials",
-    "forget_default_org",
     "read_admin_file",
-    "read_default_org",
-    "write_default_org",
-    "write_private",
+    "without_default_org",
 ]
 
 ADMIN_FILE = "admin.json"
@@ -31,11 +28,11 @@ SESSION_FILE = "session.json"
 
 
 class NotSignedIn(CliError):
-    """No server is known from here."""
+    """Nothing says which server to use."""
 
     def __init__(self) -> None:
         super().__init__(
-            "no server is known from here: start one with `statebacked dev` in this folder, or run "
+            "no server was found for this folder: start one with `statebacked dev` in this folder, or run "
             "`smply login --local FOLDER` with the data folder of a running one (it holds admin.json), "
             "or set STATEBACKED_API_URL and pass --access-token"
         )
@@ -43,32 +40,49 @@ class NotSignedIn(CliError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """`org` None: the server picks the only one. `source` tells the user where all this was found."""
+    """`org` None: the server picks the only one. `source` tells the user where all this was found. `server`
+    tells one server from another: its URL when nothing better is known. `local_url`: its address on the
+    machine where its data folder is, when that is not `url`."""
 
     url: str
     token: str
     org: str | None
     source: str
+    server: str = ""
+    local_url: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.server:
+            object.__setattr__(self, "server", self.url.rstrip("/"))
 
 
 def find_credentials(options: Globals) -> Credentials:
     """What the next request goes out with. Raises NotSignedIn; CliError when what is found is of no use."""
+    found = without_default_org(options)
+    if options.org:
+        return replace(found, org=options.org)
+    default = read_default_org(options.surroundings, found.server)
+    return found if default is None else replace(found, org=default)
+
+
+def without_default_org(options: Globals) -> Credentials:
+    """The same with the org of the admin file or of the session, if it names one."""
     around = options.surroundings
     url = options.api_url or around.env.get("STATEBACKED_API_URL") or None
     token = options.access_token or around.env.get("STATEBACKED_ACCESS_TOKEN") or None
-    org = options.org or read_default_org(around)
     if url is not None and token is not None:
-        return Credentials(url=url, token=token, org=org, source="options and environment")
+        return Credentials(url=url, token=token, org=None, source="options and environment")
     found = _stored(around)
     if found is None:
         raise NotSignedIn
-    if url is not None and token is None and not _same_server(url, found.url):
-        raise CliError(
-            f"{found.source} is for {found.url}, not for {url}: pass --access-token, or `smply login` there"
-        )
-    return Credentials(
-        url=url or found.url, token=token or found.token, org=org or found.org, source=found.source
-    )
+    if url is not None:
+        if url.rstrip("/") not in (found.url.rstrip("/"), (found.local_url or found.url).rstrip("/")):
+            raise CliError(
+                f"{found.source} is for {found.url}, not for {url}: "
+                "pass --access-token, or `smply login` there"
+            )
+        found = replace(found, url=url)
+    return found if token is None else replace(found, token=token)
 
 
 def _stored(around: Surroundings) -> Credentials | None:
@@ -87,7 +101,7 @@ def _remembered(around: Surroundings) -> Credentials | None:
     path = around.smply_folder / SESSION_FILE
     if not path.is_file():
         return None
-    stored = _read_object(path)
+    stored = read_object(path)
     admin_file = stored.get("adminFile")
     if isinstance(admin_file, str):
         return read_admin_file(Path(admin_file))
@@ -108,55 +122,21 @@ def admin_file_at(folder: Path) -> Path:
 
 def read_admin_file(path: Path) -> Credentials:
     """The `admin.json` that the server wrote: {url, orgId, adminToken, keyId, secretKey}. Raises CliError."""
-    return _credentials(_read_object(path), path, token_key="adminToken")  # noqa: S106 (the name of a field)
+    return _credentials(read_object(path), path, token_key="adminToken")  # noqa: S106 (the name of a field)
 
 
 def _credentials(stored: dict[str, object], path: Path, *, token_key: str) -> Credentials:
     url, token, org = stored.get("url"), stored.get(token_key), stored.get("orgId")
     if not isinstance(url, str) or not isinstance(token, str):
         raise CliError(f"{path} does not hold url and {token_key}: sign in again with `smply login`")
-    return Credentials(url=url, token=token, org=org if isinstance(org, str) else None, source=str(path))
-
-
-def _read_object(path: Path) -> dict[str, object]:
-    try:
-        value: object = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CliError(f"{path} is gone: sign in again with `smply login`") from None
-    except (OSError, ValueError) as exc:
-        raise CliError(f"cannot read {path}: {exc}") from exc
-    if not isinstance(value, dict):
-        raise CliError(f"{path} does not hold a JSON object")
-    return value
-
-
-def _same_server(left: str, right: str) -> bool:
-    return left.rstrip("/") == right.rstrip("/")
-
-
-def read_default_org(around: Surroundings) -> str | None:
-    """The org that `smply orgs default set` stored, in the file that the original uses."""
-    try:
-        return (around.smply_folder / "default-org").read_text(encoding="utf-8").strip() or None
-    except FileNotFoundError:
-        return None
-
-
-def write_default_org(around: Surroundings, org: str) -> None:
-    """Without a newline: the original sends the file's content as a header."""
-    write_private(around.smply_folder / "default-org", org)
-
-
-def forget_default_org(around: Surroundings) -> None:
-    """A new sign-in starts without one, as in the original: it may belong to another server."""
-    (around.smply_folder / "default-org").unlink(missing_ok=True)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Whole or not at all, readable by nobody else (0600), whatever mode an older file had."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    draft.replace(path)
+    local_url = stored.get("localUrl")
+    # The first org of a data folder is in no other one: servers take turns at an address, as 127.0.0.1:7070.
+    server = org if token_key == "adminToken" and isinstance(org, str) else ""  # noqa: S105 (a field's name)
+    return Credentials(
+        url=url,
+        token=token,
+        org=org if isinstance(org, str) else None,
+        source=str(path),
+        server=server,
+        local_url=local_url if isinstance(local_url, str) and local_url != url else None,
+    )

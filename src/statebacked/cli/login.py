@@ -7,20 +7,20 @@ from typing import Annotated
 
 import typer
 
-from statebacked.cli.api import Api, path_of
 from statebacked.cli.credentials import (
     SESSION_FILE,
     Credentials,
     NotSignedIn,
     admin_file_at,
     find_credentials,
-    forget_default_org,
     read_admin_file,
-    write_default_org,
-    write_private,
+    without_default_org,
 )
+from statebacked.cli.default_orgs import keep_npm_org_apart, npm_org_file
 from statebacked.cli.errors import CliError
-from statebacked.cli.output import note, rows_of, write_json
+from statebacked.cli.membership import orgs_of, require_membership
+from statebacked.cli.output import note, write_json
+from statebacked.cli.private_files import write_private
 from statebacked.cli.surroundings import Globals, Surroundings
 
 __all__ = ["login", "signed_in", "whoami"]
@@ -49,7 +49,8 @@ def login(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            help="With --local: the server's data folder; else looked for from here.", show_default=False
+            help="With --local: the server's data folder; by default the one that commands here use.",
+            show_default=False,
         ),
     ] = None,
     local: Annotated[
@@ -83,8 +84,7 @@ def whoami(context: typer.Context) -> None:
     options = context.obj
     assert isinstance(options, Globals)
     credentials = signed_in(options)
-    with Api(credentials, transport=options.surroundings.transport) as api:
-        orgs = rows_of(api.get(path_of("orgs")), "orgs")
+    orgs = orgs_of(options, credentials)
     write_json(
         {"url": credentials.url, "orgId": credentials.org, "signedInBy": credentials.source, "orgs": orgs}
     )
@@ -93,8 +93,7 @@ def whoami(context: typer.Context) -> None:
 def _local_file(options: Globals, folder: Path | None) -> Path:
     if folder is not None:
         return admin_file_at(options.surroundings.cwd / folder)
-    found = find_credentials(options)
-    path = Path(found.source)
+    path = Path(without_default_org(options).source)
     if not path.is_file():
         raise NotSignedIn
     return path
@@ -107,7 +106,7 @@ def _remember_folder(around: Surroundings, admin_file: Path, *, stores: bool) ->
         print(credentials.token)
         return
     write_private(around.smply_folder / SESSION_FILE, json.dumps({"adminFile": str(admin_file.resolve())}))
-    forget_default_org(around)
+    keep_npm_org_apart(around)
     note(f"Signed in to {credentials.url}, org {credentials.org}.")
 
 
@@ -119,8 +118,9 @@ def _ask(options: Globals, *, stores: bool) -> None:
         return
     token = typer.prompt("Access token", hide_input=True, err=True).strip()
     credentials = Credentials(url=answer, token=token, org=options.org, source="what you typed")
-    with Api(credentials, transport=around.transport) as api:
-        orgs = rows_of(api.get(path_of("orgs")), "orgs")
+    orgs = orgs_of(options, credentials)
+    if options.org is not None:
+        require_membership(options, credentials, options.org)
     if not stores:
         print(token)
         return
@@ -128,7 +128,7 @@ def _ask(options: Globals, *, stores: bool) -> None:
     if options.org is not None:
         stored["orgId"] = options.org
     write_private(around.smply_folder / SESSION_FILE, json.dumps(stored))
-    forget_default_org(around)
+    keep_npm_org_apart(around)
     note(f"Signed in to {answer}, {len(orgs)} org{'' if len(orgs) == 1 else 's'}.")
 
 
@@ -138,11 +138,15 @@ def _write_legacy(options: Globals, folder: Path | None) -> None:
     credentials = (
         read_admin_file(_local_file(options, folder)) if folder is not None else find_credentials(options)
     )
-    if credentials.org is None:
+    org = options.org or credentials.org
+    if not org:
         raise CliError("name the org with --org: npm's smply keeps it beside the session")
+    require_membership(options, credentials, org)
     write_private(around.smply_folder / "credentials", json.dumps(_legacy_session(credentials)))
-    write_default_org(around, credentials.org)
-    note(f"Wrote {around.smply_folder / 'credentials'} for npm's smply, org {credentials.org}.")
+    # Without a newline: npm's smply sends the file's content as a header.
+    write_private(npm_org_file(around), org)
+    keep_npm_org_apart(around)
+    note(f"Wrote {around.smply_folder / 'credentials'} for npm's smply, org {org}.")
     note(
         "It has no setting for the server's address: name it in every call. As npm installs it today\n"
         "it wants TypeScript 5 beside it (npm install --global smply typescript@5) and a WebSocket:\n"

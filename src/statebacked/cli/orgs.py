@@ -5,16 +5,19 @@ from typing import Annotated
 import typer
 
 from statebacked.cli.api import path_of
-from statebacked.cli.credentials import read_default_org, write_default_org
+from statebacked.cli.credentials import without_default_org
+from statebacked.cli.default_orgs import read_default_org, write_default_org
 from statebacked.cli.errors import CliError
 from statebacked.cli.listing import show_list
+from statebacked.cli.login import signed_in
+from statebacked.cli.membership import require_membership
 from statebacked.cli.options import connect, globals_of
 from statebacked.cli.output import note, write_json
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Manage organizations.")
-default = typer.Typer(no_args_is_help=True, help="The org that commands use, kept in ~/.smply/default-org.")
+default = typer.Typer(no_args_is_help=True, help="The org that commands use, kept for each server.")
 app.add_typer(default, name="default")
 
 OrgOption = Annotated[str | None, typer.Option("--org", "-o", help="Organization id.", show_default=False)]
@@ -42,14 +45,17 @@ def set_default(context: typer.Context, org: OrgOption = None) -> None:
     """Use this org from now on."""
     options = globals_of(context)
     chosen = org or options.org
-    if chosen is None:
+    if not chosen:
         raise CliError("name the org with --org")
-    write_default_org(options.surroundings, chosen)
-    note(f"The default org is {chosen}.")
+    credentials = signed_in(options)
+    require_membership(options, credentials, chosen)
+    write_default_org(options.surroundings, credentials.server, chosen)
+    note(f"The default org at {credentials.url} is {chosen}.")
 
 
 @default.command("get")
 def get_default(context: typer.Context) -> None:
-    """Show the org that commands use."""
-    org = read_default_org(globals_of(context).surroundings)
+    """Show the org that commands use with this server."""
+    options = globals_of(context)
+    org = read_default_org(options.surroundings, without_default_org(options).server)
     print(org if org is not None else "No default organization set.")
