@@ -85,6 +85,7 @@ async def open_server(
         admin = await ensure_admin(
             settings.data,
             url,
+            _local_url_of(listener),
             catalogue=store,
             keyring=keyring,
             clock=SystemClock(),
@@ -217,6 +218,18 @@ def _listen(settings: Settings) -> socket.socket:
 def _url_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _local_url_of(listener: socket.socket) -> str:
+    """On this machine: no client connects to `any address`."""
+    host, port = listener.getsockname()[:2]
+    match host:
+        case "0.0.0.0":  # noqa: S104 (compared, not bound)
+            return f"http://127.0.0.1:{port}"
+        case "::":
+            return f"http://[::1]:{port}"
+        case _:
+            return _url_of(listener)
 
 
 async def _keyring(settings: Settings, store: SqliteStore) -> Keyring:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -31,9 +32,11 @@ class FakeServer:
     requests: list[httpx.Request] = field(default_factory=list)
     uploads: list[Upload] = field(default_factory=list)
     answers: dict[str, Callable[[httpx.Request], httpx.Response]] = field(default_factory=dict)
+    unreachable_hosts: set[str] = field(default_factory=set)
+    has_network: bool = False  # the real one, in place of this server
 
-    def transport(self) -> httpx.MockTransport:
-        return httpx.MockTransport(self._answer)
+    def transport(self) -> httpx.MockTransport | None:
+        return None if self.has_network else httpx.MockTransport(self._answer)
 
     def refuse(self, route: str, status: int, body: object) -> None:
         self.answers[route] = lambda _request: httpx.Response(status, json=body)
@@ -54,9 +57,11 @@ class FakeServer:
         ]
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.url.host in self.unreachable_hosts:
+            raise httpx.ConnectError("no route") from socket.gaierror(-2, "Name or service not known")
         request.read()
         self.requests.append(request)
-        route = _route(request)
+        route = _route(request).replace("/api/", "/")
         if route in self.answers:
             return self.answers[route](request)
         if route == "POST /uploads/1":

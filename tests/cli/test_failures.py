@@ -1,9 +1,22 @@
 """How `smply` fails: one line that says what to do, exit code 1."""
 
+import json
+import socket
+import socketserver
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
 import httpx
 import pytest
-from tests.cli.conftest import Smply
-from tests.cli.fake_server import FakeServer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.cli.conftest import ADMIN, Smply
+from tests.cli.fake_server import STATE, URL, FakeServer
 
 from statebacked.cli.output import printable, write_table
 
@@ -12,13 +25,161 @@ def raise_(error: Exception) -> httpx.Response:
     raise error
 
 
-def test_a_server_that_does_not_answer_is_named(smply: Smply, server: FakeServer) -> None:
-    server.answers["GET /orgs"] = lambda _request: raise_(httpx.ConnectError("refused"))
+def not_connected(cause: Exception) -> Callable[[httpx.Request], httpx.Response]:
+    """As httpx raises it: its own error from that of its transport from that of the system."""
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        try:
+            raise httpx.ConnectError(str(cause)) from cause
+        except httpx.ConnectError as exc:
+            raise httpx.ConnectError(str(exc)) from exc
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "the name 127.0.0.1 does not resolve"),
+        (ConnectionRefusedError(111, "refused"), "nothing listens at http://127.0.0.1:7070: is the server"),
+        (TimeoutError("timed out"), "no connection to http://127.0.0.1:7070 in 5 seconds"),
+        (ssl.SSLError(1, "[SSL] record layer failure"), "does not speak TLS"),
+        (OSError(101, "Network is unreachable"), "Network is unreachable"),
+        (Exception("other"), "cannot connect to http://127.0.0.1:7070"),
+    ],
+)
+def test_each_way_not_to_reach_a_server_has_its_words(
+    smply: Smply, server: FakeServer, cause: Exception, said: str
+) -> None:
+    server.answers["GET /orgs"] = not_connected(cause)
     outcome = smply("orgs", "list")
 
     assert outcome.code == 1
-    assert "nothing answers at http://127.0.0.1:7070" in outcome.err
-    assert "statebacked dev" in outcome.err
+    assert said in outcome.err
+    assert "admin.json" in outcome.err
+
+
+@contextmanager
+def listening(answer: bytes, *, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A real port whose every connection is answered with these bytes."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                talk = self.request if tls is None else tls.wrap_socket(self.request, server_side=True)
+                talk.recv(10_000)
+                talk.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listener:
+        thread = threading.Thread(target=listener.serve_forever)
+        thread.start()
+        try:
+            yield listener.server_address[1]
+        finally:
+            listener.shutdown()
+            thread.join()
+
+
+def certificate(folder: Path) -> ssl.SSLContext:
+    """A server's side of TLS with a certificate that nobody knows."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "localhost")])
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(start).not_valid_after(datetime(2100, 1, 1, tzinfo=UTC))
+    file = folder / "certificate.pem"
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(pem) + secret)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+def over_the_network(stranger: Smply, url: str) -> str:
+    stranger.server.has_network = True
+    outcome = stranger("--api-url", url, "--access-token", "t", "orgs", "list")
+    assert (outcome.code, outcome.out) == (1, "")
+    return outcome.err
+
+
+def test_a_name_that_does_not_resolve_is_told(stranger: Smply) -> None:
+    assert "the name sb.invalid does not resolve" in over_the_network(stranger, "https://sb.invalid")
+
+
+def test_a_closed_port_is_told(stranger: Smply) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        assert f"nothing listens at {url}" in over_the_network(stranger, url)
+
+
+def test_a_certificate_that_is_not_trusted_is_told(stranger: Smply, tmp_path: Path) -> None:
+    with listening(b"", tls=certificate(tmp_path)) as port:
+        told = over_the_network(stranger, f"https://localhost:{port}")
+    assert f"the certificate of https://localhost:{port} is not trusted (self-signed certificate)" in told
+
+
+def test_http_and_https_taken_for_each_other_are_told(stranger: Smply, tmp_path: Path) -> None:
+    with listening(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n") as port:
+        assert "is it http:// there?" in over_the_network(stranger, f"https://127.0.0.1:{port}")
+    with listening(b"", tls=certificate(tmp_path)) as port:
+        assert "is it https:// there?" in over_the_network(stranger, f"http://127.0.0.1:{port}")
+
+
+def test_another_protocol_is_told(stranger: Smply) -> None:
+    with listening(b"SSH-2.0-OpenSSH_9.2\r\n") as port:
+        assert "without a whole answer in HTTP" in over_the_network(stranger, f"http://127.0.0.1:{port}")
+
+
+def test_a_redirect_names_the_address_to_use(smply: Smply, server: FakeServer) -> None:
+    server.answers["GET /orgs"] = lambda _request: httpx.Response(
+        301, headers={"location": "https://sb.test/orgs"}
+    )
+    assert "the server is at https://sb.test/orgs" in smply("orgs", "list").err
+
+
+PUBLIC = "https://sb.test/api"
+
+
+def public_server(smply: Smply, server: FakeServer) -> None:
+    """One whose public address cannot be reached from here."""
+    admin = {**ADMIN, "url": PUBLIC, "localUrl": URL}
+    (smply.folder / ".statebacked" / "admin.json").write_text(json.dumps(admin))
+    server.unreachable_hosts = {"sb.test"}
+
+
+def test_the_address_on_this_machine_is_used_where_the_public_one_cannot_be_reached(
+    smply: Smply, server: FakeServer
+) -> None:
+    public_server(smply, server)
+    outcome = smply("instances", "create", "-m", "m", "-i", "i", "-a", "{}")
+
+    assert (outcome.code, outcome.json) == (0, STATE)
+    assert "using http://127.0.0.1:7070, the server's address on this machine" in outcome.err
+    assert len(server.bodies("POST /machines/m")) == 1
+
+
+def test_an_upload_goes_to_the_address_that_is_reached(smply: Smply, server: FakeServer) -> None:
+    public_server(smply, server)
+    server.give(
+        "POST /machines/m/v",
+        {"machineVersionId": "s", "codeUploadUrl": f"{PUBLIC}/uploads/1", "codeUploadFields": {}},
+    )
+    (smply.folder / "m.js").write_text("export { x as default, allowRead, allowWrite }")
+    outcome = smply("machine-versions", "create", "-m", "m", "-r", "1", "--js", "m.js")
+
+    assert outcome.code == 0
+    assert outcome.err.count("the server's address on this machine") == 1
+    assert len(server.uploads) == 1
+
+
+def test_a_public_address_that_answers_is_the_one_that_is_used(smply: Smply, server: FakeServer) -> None:
+    public_server(smply, server)
+    server.unreachable_hosts = set()
+    outcome = smply("keys", "delete", "-k", "sbk_1")
+
+    assert (outcome.code, server.requests[-1].url.host) == (0, "sb.test")
 
 
 def test_a_slow_server_is_named(smply: Smply, server: FakeServer) -> None:
@@ -62,7 +223,7 @@ def test_an_org_that_is_none_of_yours_is_named_with_the_way_out(smply: Smply, se
     assert "smply orgs default set" in outcome.err
 
 
-@pytest.mark.parametrize("url", ["nonsense", "http://[", "ftp://127.0.0.1", "http://a b/"])
+@pytest.mark.parametrize("url", ["nonsense", "http://[", "ftp://127.0.0.1", "http://a b"])
 def test_a_url_that_is_none_is_told(stranger: Smply, url: str) -> None:
     outcome = stranger("--api-url", url, "--access-token", "t", "orgs", "list")
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from statebacked.auth.keys import create_key
@@ -19,18 +19,25 @@ FILE_NAME = "admin.json"
 
 @dataclass(frozen=True, slots=True)
 class AdminFile:
-    """What admin.json holds: everything that the command line needs to speak for the first admin."""
+    """What admin.json holds: everything that the command line needs to speak for the first admin.
+    `localUrl` is the server's address on its own machine, which `url` need not be."""
 
     url: str
     orgId: str
     adminToken: str
     keyId: str
     secretKey: str
+    localUrl: str = ""
+
+
+class AdminFileRefused(Exception):
+    """admin.json is not what a server writes."""
 
 
 async def ensure_admin(
     data: Path,
     url: str,
+    local_url: str,
     *,
     catalogue: Catalogue,
     keyring: Keyring,
@@ -39,17 +46,19 @@ async def ensure_admin(
     random_bytes: RandomBytes,
 ) -> AdminFile | None:
     """Create the first org, admin and key of an empty folder and write admin.json (0600); later only bring
-    its url up to date. None when the folder has data and its admin.json was taken away."""
+    its addresses up to date. None when the folder has data and its admin.json was taken away. Raises
+    AdminFileRefused."""
     file = data / FILE_NAME
     if file.exists():
-        held = AdminFile(**json.loads(file.read_text()))
-        admin = AdminFile(url, held.orgId, held.adminToken, held.keyId, held.secretKey)
+        held = _read(file)
+        admin = replace(held, url=url, localUrl=local_url)
         if admin != held:
             _write(file, admin)
         return admin
     if await catalogue.get_meta("first-org") is not None:
         return None
     admin = await _create(url, catalogue, keyring, clock, ids, random_bytes)
+    admin = replace(admin, localUrl=local_url)
     _write(file, admin)
     await catalogue.put_meta("first-org", admin.orgId.encode())
     return admin
@@ -76,6 +85,20 @@ async def _create(
     )
     await catalogue.add_key(key)
     return AdminFile(url, org, token, key.id, secret)
+
+
+def _read(file: Path) -> AdminFile:
+    """Also that of an earlier or later version. Raises AdminFileRefused."""
+    advice = "put a copy back, or move it away and the server starts without one"
+    try:
+        held = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as exc:
+        raise AdminFileRefused(f"cannot read {file}: {exc}; {advice}") from exc
+    known = [field.name for field in fields(AdminFile)]
+    texts = {name: held[name] for name in known if name in held} if isinstance(held, dict) else {}
+    if not {*known} - {"localUrl"} <= texts.keys() or not all(isinstance(v, str) for v in texts.values()):
+        raise AdminFileRefused(f"{file} does not hold what a server writes there; {advice}")
+    return AdminFile(**texts)
 
 
 def _write(file: Path, admin: AdminFile) -> None:

@@ -12,9 +12,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
+from statebacked.cli.connecting import why_not_connected
 from statebacked.cli.credentials import Credentials
 from statebacked.cli.errors import ApiError, CliError
 from statebacked.cli.event_stream import Event, EventReader
+from statebacked.cli.output import JsonObject, note
 
 if TYPE_CHECKING:
     # Imported when the first request is made: it costs a third of the time in which --help must be there.
@@ -22,12 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Api", "JsonObject", "StreamBroken", "path_of"]
 
-JsonObject = dict[str, object]
-
 ANSWER_TIMEOUT_S = 120.0
 CONNECT_TIMEOUT_S = 5.0
 STREAM_SILENCE_S = 40.0  # a stream says every 15 s that it lives
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+# What a proxy answers for a server that is away.
+GATEWAY = frozenset({502, 503, 504})
 
 
 def path_of(*segments: str) -> str:
@@ -44,10 +46,11 @@ class StreamBroken(CliError):
 
 
 class Api:
-    """Talks to `credentials.url`; `act` are the claims to act as (an admin session may).
+    """Talks to `credentials.url`, or, when no connection to that can be made, to the server's address on this
+    machine, if that is known; `act` are the claims to act as (an admin session may).
 
     Errors of every call: ApiError when the server refuses; CliError when it cannot be reached or answers
-    something that is no JSON object.
+    something that is not a JSON object.
     """
 
     def __init__(
@@ -60,18 +63,11 @@ class Api:
         self._credentials = credentials
         self._act = act
         self._transport = transport
+        self._url = credentials.url.rstrip("/")  # in use now
         self._client: httpx.Client | None = None
 
     def __enter__(self) -> Self:
-        import httpx
-
-        host = _host(self._credentials)
-        self._client = httpx.Client(
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            transport=self._transport,
-            # A proxy of the environment cannot reach this machine's own loopback.
-            trust_env=host not in LOOPBACK_HOSTS,
-        )
+        self._client = self._open()
         return self
 
     def __exit__(
@@ -106,6 +102,10 @@ class Api:
 
     def upload(self, url: str, fields: Mapping[str, str], *, file_name: str, code: bytes) -> None:
         """One multipart form with the gzipped code: the fields first, the file last, no authorization."""
+        # It was made for `credentials.url`.
+        named = self._credentials.url.rstrip("/")
+        if url.startswith(named + "/"):
+            url = self._url + url.removeprefix(named)
         form = {**fields, "content-type": "application/javascript", "content-encoding": "gzip"}
         # mtime 0: the same code is the same upload.
         file = (file_name, gzip.compress(code, mtime=0), "application/javascript")
@@ -123,20 +123,48 @@ class Api:
         headers = {**self._headers(), "accept": "text/event-stream"}
         if last_id is not None:
             headers["last-event-id"] = last_id
-        url = self._credentials.url.rstrip("/") + path
         timeout = httpx.Timeout(STREAM_SILENCE_S, connect=CONNECT_TIMEOUT_S)
         try:
-            with self._client.stream("GET", url, headers=headers, params=params, timeout=timeout) as response:
+            with self._client.stream(
+                "GET", self._url + path, headers=headers, params=params, timeout=timeout
+            ) as response:
                 if not response.is_success:
                     response.read()
                 self._checked(response)
                 yield None if response.status_code == 204 else _events(response)
-        except httpx.ConnectError as exc:
-            raise StreamBroken(self._unreachable()) from exc
+        except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+            why = self._unreachable(exc)
+            if not self._turns_to_local(why):
+                raise StreamBroken(why) from exc
+            with self.stream(path, params, last_id) as events:
+                yield events
         except httpx.TimeoutException as exc:
-            raise StreamBroken(f"no sign of life from {self._credentials.url}", is_silence=True) from exc
+            raise StreamBroken(f"no sign of life from {self._url}", is_silence=True) from exc
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise StreamBroken(f"the connection to {self._credentials.url} broke: {exc}") from exc
+            raise StreamBroken(f"the connection to {self._url} broke: {exc}") from exc
+
+    def _open(self) -> "httpx.Client":
+        import httpx
+
+        host = _host(self._url, self._credentials.source)
+        return httpx.Client(
+            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            transport=self._transport,
+            # A proxy of the environment cannot reach this machine's own loopback.
+            trust_env=host not in LOOPBACK_HOSTS,
+        )
+
+    def _turns_to_local(self, why: str) -> bool:
+        """Whether there is another address of the same server to try; it is used from then on."""
+        local = self._credentials.local_url
+        if local is None or self._url == local:
+            return False
+        note(f"{why}\nusing {local}, the server's address on this machine")
+        assert self._client is not None
+        self._client.close()
+        self._url = local
+        self._client = self._open()
+        return True
 
     def _headers(self) -> dict[str, str]:
         headers = {"authorization": f"Bearer {self._credentials.token}"}
@@ -146,11 +174,9 @@ class Api:
             headers["x-statebacked-act"] = self._act
         return headers
 
-    def _unreachable(self) -> str:
-        return (
-            f"nothing answers at {self._credentials.url} ({self._credentials.source}): "
-            "is the server running? `statebacked dev` starts one"
-        )
+    def _unreachable(self, failure: "httpx.TransportError") -> str:
+        why = why_not_connected(failure, self._url, timeout_s=CONNECT_TIMEOUT_S)
+        return f"{why} [{self._credentials.source}]"
 
     def _send(
         self,
@@ -166,8 +192,9 @@ class Api:
         if body is not None:
             headers["content-type"] = "application/json"
             content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        url = self._credentials.url.rstrip("/") + path
-        return self._checked(self._exchange(method, url, headers=headers, params=params, content=content))
+        return self._checked(
+            self._exchange(method, self._url + path, headers=headers, params=params, content=content)
+        )
 
     def _exchange(self, method: str, url: str, **request: object) -> "httpx.Response":
         import httpx
@@ -176,14 +203,22 @@ class Api:
         try:
             # httpx names its own types for what it accepts; all of them are given above.
             return self._client.request(method, url, **request)  # type: ignore[arg-type]
-        except httpx.ConnectError as exc:
-            raise CliError(self._unreachable()) from exc
+        except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+            # Nothing was sent, so that it may be sent to another address.
+            why, tried = self._unreachable(exc), self._url
+            if url.startswith(tried + "/") and self._turns_to_local(why):
+                return self._exchange(method, self._url + url.removeprefix(tried), **request)
+            raise CliError(why) from exc
         except httpx.TimeoutException as exc:
+            raise CliError(f"no answer from {self._url} in {ANSWER_TIMEOUT_S:.0f} seconds") from exc
+        except (httpx.RemoteProtocolError, httpx.ReadError) as exc:
+            other = "http" if self._url.startswith("https:") else "https"
             raise CliError(
-                f"no answer from {self._credentials.url} in {ANSWER_TIMEOUT_S:.0f} seconds"
+                f"{self._url} broke off without a whole answer in HTTP ({exc}): is it a statebacked server, "
+                f"and is it {other}:// there?"
             ) from exc
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise CliError(f"cannot talk to {self._credentials.url}: {exc}") from exc
+            raise CliError(f"cannot talk to {self._url}: {exc}") from exc
 
     def _checked(self, response: "httpx.Response") -> "httpx.Response":
         if response.is_success:
@@ -201,22 +236,23 @@ def _events(response: "httpx.Response") -> Iterator[Event]:
     if kind != "text/event-stream":
         # As a server answers that has no such route.
         raise ApiError(
-            406, code="", message=f"the server sends {kind or 'nothing'}, no events", request_id=""
+            406, code="", message=f"the server sends {kind or 'nothing'} instead of events", request_id=""
         )
     reader = EventReader()
     for data in response.iter_bytes():
         yield from reader.feed(data)
 
 
-def _host(credentials: Credentials) -> str:
-    """Of the server's URL. Raises CliError when it is none."""
+def _host(address: str, source: str) -> str:
+    """Of the server's URL. Raises CliError when it is not one."""
     try:
-        url = urlsplit(credentials.url)
-        if url.scheme in ("http", "https") and url.hostname and not re.search(r"\s", credentials.url):
+        url = urlsplit(address)
+        is_valid = url.scheme in ("http", "https") and url.port != 0 and not re.search(r"\s", address)
+        if url.hostname and is_valid:
             return url.hostname
     except ValueError:
         pass
-    raise CliError(f"{credentials.url!r} ({credentials.source}) is no URL of a server: http://HOST:PORT")
+    raise CliError(f"{address!r} ({source}) is not the URL of a server: http://HOST:PORT")
 
 
 def _refusal(response: "httpx.Response") -> ApiError:
@@ -228,6 +264,10 @@ def _refusal(response: "httpx.Response") -> ApiError:
         body = None
     told: JsonObject = body if isinstance(body, dict) else {}
     message = str(told.get("error") or response.reason_phrase)
+    if response.is_redirect:
+        message += f": the server is at {response.headers.get('location')}"
+    elif "code" not in told and response.status_code not in GATEWAY:
+        message += f": is {response.url} of a statebacked server?"
     if told.get("parameter"):
         message += f" [parameter {told['parameter']}]"
     return ApiError(
@@ -245,8 +285,8 @@ def _object(response: "httpx.Response") -> JsonObject:
         value = response.json()
     except ValueError as exc:
         raise CliError(
-            f"{response.url} answered something that is no JSON: is this a statebacked server?"
+            f"{response.url} answered something that is not JSON: is this a statebacked server?"
         ) from exc
     if not isinstance(value, dict):
-        raise CliError(f"{response.url} answered JSON that is no object: is this a statebacked server?")
+        raise CliError(f"{response.url} answered JSON that is not an object: is this a statebacked server?")
     return value

@@ -11,10 +11,20 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from statebacked.cli.api import JsonObject
 from statebacked.cli.errors import CliError
 
-__all__ = ["note", "page_through", "printable", "progress", "rows_of", "write_json", "write_table"]
+__all__ = [
+    "JsonObject",
+    "note",
+    "page_through",
+    "printable",
+    "progress",
+    "rows_of",
+    "write_json",
+    "write_table",
+]
+
+JsonObject = dict[str, object]
 
 # C0, DEL, C1, line and paragraph separators, and the marks that reorder text on a terminal.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")

@@ -11,6 +11,7 @@ import structlog
 import uvloop
 
 from statebacked.app import Server, open_server
+from statebacked.auth.first_start import AdminFileRefused
 from statebacked.auth.secrets import MasterKeyRefused
 from statebacked.model.ids import InstanceKey
 from statebacked.model.logs import OutputType
@@ -40,7 +41,7 @@ def run(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(_serve(settings, alongside, machine_log or _shown(settings), is_dev))
-        except (MasterKeyRefused, SchemaRefused, StoreFailed, OSError) as refused:
+        except (AdminFileRefused, MasterKeyRefused, SchemaRefused, StoreFailed, OSError) as refused:
             print(f"statebacked: {refused}", file=sys.stderr)
             return 1
 
