@@ -22,6 +22,7 @@ REACHED_BY = {
     ),
     "EVENT_BODY_BYTES_MAX": "api/test_edge.py::test_a_body_over_its_limit_is_413",
     "EVENT_BODY_DEPTH_MAX": "api/test_wire.py::test_a_body_is_at_most_64_deep",
+    "NUMBER_CHARACTERS_MAX": "api/test_wire.py::test_a_number_has_at_most_1000_characters",
     "JSON_BODY_BYTES_MAX": "api/test_edge.py::test_a_body_over_its_limit_is_413",
     "MIGRATION_BODY_BYTES_MAX": (
         "api/test_migrations.py::test_the_code_may_come_along_as_noise_in_the_first_request"

@@ -20,7 +20,7 @@ from statebacked.api.wire import (
 )
 from statebacked.model.errors import InvalidBody, InvalidParameter, NotFound
 from statebacked.model.ids import InstanceKey, InstanceName, Instant, MachineName, OrgId, Seq
-from statebacked.model.limits import EVENT_BODY_DEPTH_MAX
+from statebacked.model.limits import EVENT_BODY_DEPTH_MAX, NUMBER_CHARACTERS_MAX
 from statebacked.model.rows import StateView
 from statebacked.model.values import Json
 from tests.api.contract import named
@@ -129,6 +129,19 @@ def test_a_body_is_at_most_64_deep() -> None:
     parse_event(nested(EVENT_BODY_DEPTH_MAX))
     with pytest.raises(InvalidBody, match="deep"):
         parse_event(nested(EVENT_BODY_DEPTH_MAX + 1))
+
+
+@pytest.mark.parametrize("number", ["9" * 1001, "-" + "9" * 1000, "0." + "0" * 999, "1e" + "0" * 999])
+def test_a_number_has_at_most_1000_characters(number: str) -> None:
+    assert len(number) == NUMBER_CHARACTERS_MAX + 1
+    event = f'{{"event":{{"type":"go","n":{number}}}}}'
+    creation = f'{{"slug":"a","context":{{"n":[{number}]}}}}'
+    parse_event(event.replace(number, number[:-1]).encode())
+    parse_body(creation.replace(number, number[:-1]).encode(), CreateInstance)
+    with pytest.raises(InvalidBody, match="1,000 characters"):
+        parse_event(event.encode())
+    with pytest.raises(InvalidBody, match="1,000 characters"):
+        parse_body(creation.encode(), CreateInstance)
 
 
 def test_brackets_in_strings_and_side_by_side_are_not_depth() -> None:

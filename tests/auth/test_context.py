@@ -55,6 +55,12 @@ def test_depth_and_size_have_a_limit() -> None:
         build_auth_context({"a": "x" * (AUTH_CONTEXT_BYTES_MAX - 7)})
 
 
+def test_a_number_has_a_limit() -> None:
+    build_auth_context({"a": [10**999]})
+    with pytest.raises(InvalidAuthContext, match="1000 characters"):
+        build_auth_context({"a": [10**1000]})
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

@@ -1,12 +1,9 @@
 """What a worker's sections are checked for."""
 
-import json
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from statebacked.model import limits
 from statebacked.model.envelopes import Internal
@@ -26,30 +23,6 @@ from statebacked.runtime.protocol import FrameReader, ProtocolError
 from statebacked.runtime.receipt import check_json, inside_of, sent_of, steps_of
 from statebacked.runtime.worker_frames import Inside, PerformedFrame, StepFrame
 from tests.runtime.test_protocol import golden_bytes
-
-TEXT = st.text(st.sampled_from('[]{}"\\a\n\U0001f422'), max_size=6)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-    max_leaves=30,
-)
-
-
-def depth_of(value: Any) -> int:  # Any: JSON
-    if isinstance(value, dict):
-        return 1 + max(map(depth_of, value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max(map(depth_of, value), default=0)
-    return 0
-
-
-@given(JSON, st.integers(0, 40), st.booleans())
-def test_depth_is_that_of_the_value(value: Any, wraps: int, is_ascii: bool) -> None:  # Any: JSON
-    for _ in range(wraps):
-        value = [value, "]"] if wraps % 2 else {"[": value}
-    text = json.dumps(value, ensure_ascii=is_ascii).encode()
-    assert receipt._depth(text) == depth_of(value)
-    assert check_json(Json(text)) == text
 
 
 @pytest.mark.parametrize("depth", [1, 127, 128])

@@ -3,7 +3,6 @@
 States, contexts and events are the users' JSON: they pass through as the bytes they are.
 """
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeVar
@@ -12,7 +11,8 @@ import msgspec
 
 from statebacked.model.errors import InvalidBody, StateBackedError
 from statebacked.model.ids import InstanceKey, Instant
-from statebacked.model.limits import EVENT_BODY_DEPTH_MAX
+from statebacked.model.json_text import has_number_longer_than, is_deeper_than
+from statebacked.model.limits import EVENT_BODY_DEPTH_MAX, NUMBER_CHARACTERS_MAX
 from statebacked.model.logs import LogEntry
 from statebacked.model.machine import Version
 from statebacked.model.rows import StateView, Transition
@@ -101,30 +101,33 @@ _decoders: Final[dict[type, msgspec.json.Decoder[Any]]] = {  # Any: one decoder 
 }
 _decode_event_body: Final = msgspec.json.Decoder(SendEvent).decode
 _decode_event_head: Final = msgspec.json.Decoder(_EventHead).decode
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_ROUND: Final = bytes.maketrans(b"[]{}", b"()()")
 
 
 def parse_body(body: bytes, shape: type[_Body]) -> _Body:
     """A JSON body of that shape; unknown fields are ignored. Raises InvalidBody."""
+    _check_encoding(body)
     try:
-        return _decoders[shape].decode(_checked_text(body))  # type: ignore[no-any-return]
+        value = _decoders[shape].decode(body)
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise InvalidBody(f"the body is not the JSON that is expected here: {exc}") from exc
+    _check_shape(body)
+    return value  # type: ignore[no-any-return]
 
 
 def parse_event(body: bytes) -> Json:
     """The event of a body, as an object with a string `type`. Raises InvalidBody."""
+    _check_encoding(body)
     try:
-        event = bytes(_decode_event_body(_checked_text(body)).event)
+        event = bytes(_decode_event_body(body).event)
         if event[:1] == b'"':
             msgspec.json.decode(event, type=str)
-            return Json(b'{"type":' + event + b"}")
-        _decode_event_head(event)
+            event = b'{"type":' + event + b"}"
+        else:
+            _decode_event_head(event)
     except (msgspec.MsgspecError, RecursionError) as exc:
         message = f'send {{"event": "name"}} or {{"event": {{"type": "name", …}}}}: {exc}'
         raise InvalidBody(message) from exc
+    _check_shape(body)
     return Json(event)
 
 
@@ -138,26 +141,22 @@ def parse_context(context: msgspec.Raw) -> Json:
     return Json(text)
 
 
-def _checked_text(body: bytes) -> bytes:
-    """What the decoder does not look at inside raw values: UTF-8, and how deep they are nested."""
+def _check_encoding(body: bytes) -> None:
+    """The decoder does not look at the UTF-8 of raw values. Raises InvalidBody."""
     if not body.isascii():
         try:
             body.decode()
         except UnicodeDecodeError as exc:
             raise InvalidBody("the body is not UTF-8") from exc
-    if body.count(b"{") + body.count(b"[") > EVENT_BODY_DEPTH_MAX and _is_too_deep(body):
+
+
+def _check_shape(body: bytes) -> None:
+    """What the decoder does not limit: how deep valid JSON nests and how long its numbers are. Raises
+    InvalidBody."""
+    if is_deeper_than(EVENT_BODY_DEPTH_MAX, body):
         raise InvalidBody(f"the body is nested more than {EVENT_BODY_DEPTH_MAX} deep")
-    return body
-
-
-def _is_too_deep(body: bytes) -> bool:
-    brackets = _STRINGS.sub(b"", body).translate(_ROUND, _NOT_BRACKETS)
-    # Each round takes away the innermost pairs, so as many rounds as the JSON is deep; at C's speed.
-    for _ in range(EVENT_BODY_DEPTH_MAX):
-        if not brackets:
-            return False
-        brackets = brackets.replace(b"()", b"")
-    return bool(brackets)
+    if has_number_longer_than(NUMBER_CHARACTERS_MAX, body):
+        raise InvalidBody(f"a number in the body has more than {NUMBER_CHARACTERS_MAX:,} characters")
 
 
 # --- what goes out -------------------------------------------------------------------------------

@@ -2,7 +2,12 @@
 
 import msgspec
 
-from statebacked.model.limits import AUTH_CONTEXT_BYTES_MAX, AUTH_CONTEXT_DEPTH_MAX
+from statebacked.model.json_text import has_number_longer_than
+from statebacked.model.limits import (
+    AUTH_CONTEXT_BYTES_MAX,
+    AUTH_CONTEXT_DEPTH_MAX,
+    NUMBER_CHARACTERS_MAX,
+)
 from statebacked.model.values import Json
 
 # Machine code copies claims into objects of its own; these keys would reach an object's prototype there.
@@ -19,7 +24,8 @@ def build_auth_context(claims: object) -> Json:
     """The authContext of already parsed claims, as compact JSON.
 
     A JSON object of at most AUTH_CONTEXT_BYTES_MAX bytes, nested at most AUTH_CONTEXT_DEPTH_MAX deep, without
-    keys that reach a prototype. What only the server may claim is dropped. Raises InvalidAuthContext.
+    keys that reach a prototype and without numbers of more than NUMBER_CHARACTERS_MAX characters. What only
+    the server may claim is dropped. Raises InvalidAuthContext.
     """
     if not isinstance(claims, dict):
         raise InvalidAuthContext("an authContext is a JSON object")
@@ -27,6 +33,8 @@ def build_auth_context(claims: object) -> Json:
     encoded = msgspec.json.encode({key: value for key, value in claims.items() if key not in _RESERVED_KEYS})
     if len(encoded) > AUTH_CONTEXT_BYTES_MAX:
         raise InvalidAuthContext(f"an authContext is at most {AUTH_CONTEXT_BYTES_MAX} bytes of JSON")
+    if has_number_longer_than(NUMBER_CHARACTERS_MAX, encoded):
+        raise InvalidAuthContext(f"a number in an authContext has at most {NUMBER_CHARACTERS_MAX} characters")
     return Json(encoded)
 
 

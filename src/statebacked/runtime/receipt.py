@@ -6,7 +6,6 @@ ProtocolError; the worker is killed for it.
 """
 
 from collections.abc import Callable, Collection, Iterator
-from itertools import accumulate
 from typing import Final, cast
 
 import msgspec
@@ -25,6 +24,7 @@ from statebacked.model.ids import (
     parse_machine_name,
     parse_version_id,
 )
+from statebacked.model.json_text import is_deeper_than
 from statebacked.model.step import (
     Arrival,
     CancelTimer,
@@ -121,30 +121,9 @@ def _check_text(section: Json) -> Json:
             section.decode()
         except UnicodeDecodeError as error:
             raise ProtocolError("a section that is not UTF-8") from error
-    # No section with fewer brackets is too deep, and counting costs next to nothing.
-    if section.count(b"{") + section.count(b"[") > JSON_DEPTH_MAX and _depth(section) > JSON_DEPTH_MAX:
+    if is_deeper_than(JSON_DEPTH_MAX, section):
         raise ProtocolError(f"JSON that is more than {JSON_DEPTH_MAX} deep")
     return section
-
-
-_PARENS: Final = bytes.maketrans(b"[]{}", b"()()")
-_NEITHER_BRACKET_NOR_QUOTE: Final = bytes(set(range(256)) - set(b'[]{}"'))
-_LEVEL: Final = [1 if byte == ord("(") else -1 for byte in range(256)]
-
-
-def _depth(json: bytes) -> int:
-    """How deep arrays and objects nest in valid JSON: five passes in C, no parse (0.2 ms for 100 KB)."""
-    if b"\\" in json:
-        json = json.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Two quotes in a row end one string and begin the next, or are one: what is in a string stays in one.
-    brackets = json.translate(_PARENS, _NEITHER_BRACKET_NOR_QUOTE).replace(b'""', b"")
-    if b'"' in brackets:
-        brackets = b"".join(brackets.split(b'"')[::2])
-    depth = 0
-    while brackets and depth < 16:  # each pass takes off the innermost level; most JSON has few
-        brackets = brackets.replace(b"()", b"")
-        depth += 1
-    return depth + max(accumulate(map(_LEVEL.__getitem__, brackets)), default=0)
 
 
 # --- steps ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from statebacked.model.errors import InvalidMachine
 from statebacked.ports.machines import Validated, WorkerGone
 from statebacked.runtime.worker_frames import Loaded, Unloadable
 
-_HINT: Final = re.compile(r"\s*[\^~>=v]*\s*(\d{1,4})(?:[.\s<|x*-].*)?", re.DOTALL)
+_HINT: Final = re.compile(r"\s*+[\^~>=v]*+\s*+(\d{1,4})(?:[.\s<|x*-].*)?", re.DOTALL)
 _HINT_CHARACTERS_MAX: Final = 256
 
 # Loads a bundle in a throw-away worker of a major: the answer, and the exact xstate version that it links.
@@ -78,7 +78,7 @@ async def _loaded(try_load: TryLoad, major: int) -> tuple[Loaded | Unloadable, s
 # --- what Deno says of an import, without the host's paths ---------------------------------------
 
 _FILE_URL: Final = re.compile(r"file://[^\s\"'`)]*")
-_PLACE: Final = re.compile(r"\s*\(?(?:at )?blob:[^\s\"'`)]*\)?")
+_PLACE: Final = re.compile(r"(?<!\s)\s*+\(?(?:at )?blob:[^\s\"'`)]*\)?")
 
 
 def read_import_map(path: Path) -> dict[str, str]:
