@@ -244,7 +244,74 @@ def test_a_stream_that_breaks_is_opened_again_behind_the_last_event(
     assert shown(outcome) == ["a", "b", "c"]
     assert [last for _, last in streams.asked] == [None, "ca", "ca", "further"]
     assert hand.slept == [1.0, 2.0, 1.0]
-    assert outcome.err.count("trying again") == 1
+    assert outcome.err.count("the stream broke off") == 2  # each time once, however many attempts it takes
+
+
+def test_a_server_that_restarts_before_the_first_line_is_waited_for(
+    logs: Logs, server: FakeServer, hand: Hand
+) -> None:
+    silent: list[bytes | Exception] = [httpx.RemoteProtocolError("closed")]
+    streams = Streams([silent, [b":\n\n"], [sse(entry(1, "a")), END]])
+    server.answers["GET /logs/stream"] = streams
+    outcome = logs("watch", "-f", at(0), "-t", "1m")
+    assert (outcome.code, shown(outcome)) == (0, ["a"])
+    assert [last for _, last in streams.asked] == [None, None, None]
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, ""), (403, "missing-user"), (404, "not-found")])
+def test_a_refusal_after_a_break_ends_it(
+    logs: Logs, server: FakeServer, hand: Hand, status: int, code: str
+) -> None:
+    streams = Streams([[sse(entry(1, "a")), httpx.ReadError("reset")]])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return (
+            streams(request)
+            if streams.scripts
+            else httpx.Response(status, json={"code": code, "error": "no"})
+        )
+
+    server.answers["GET /logs/stream"] = answer
+    outcome = logs("watch", "-f", at(0))
+    assert (outcome.code, shown(outcome)) == (1, ["a"])
+    assert f"no ({status}" in outcome.err
+    assert hand.slept == [1.0]
+
+
+def test_a_server_that_never_comes_back_is_given_up(logs: Logs, server: FakeServer, hand: Hand) -> None:
+    streams = Streams([[sse(entry(1, "a")), httpx.ReadError("reset")]])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if streams.scripts:
+            return streams(request)
+        raise httpx.ConnectError("refused")
+
+    server.answers["GET /logs/stream"] = answer
+    outcome = logs("watch", "-f", at(0))
+    assert (outcome.code, shown(outcome)) == (1, ["a"])
+    assert "gave up after 60 attempts" in outcome.err
+    assert len(hand.slept) == 60
+    assert max(hand.slept) == 30.0
+
+
+def test_asking_goes_on_over_a_restart_of_the_server(logs: Logs, server: FakeServer, hand: Hand) -> None:
+    no_stream(server)
+    left: list[httpx.Response | Exception] = [
+        httpx.Response(200, json=batch(1, entry(1, "a"))),
+        httpx.ConnectError("refused"),
+        httpx.Response(503, json={"code": "unavailable", "error": "the server stops"}),
+        httpx.Response(200, json=batch(90_000, entry(2, "b"))),
+    ]
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        following = left.pop(0)
+        if isinstance(following, Exception):
+            raise following
+        return following
+
+    server.answers["GET /logs"] = answer
+    assert shown(logs("watch", "-f", at(0), "-t", at(90_000))) == ["a", "b"]
+    assert hand.slept == [1.0, 2.0]
 
 
 def test_a_server_that_restarts_is_waited_for(logs: Logs, server: FakeServer) -> None:
@@ -377,6 +444,14 @@ def test_events_are_read_as_the_standard_says() -> None:
     ]
     # Characters that only Python takes for line ends.
     assert reader.feed("data: \u2028\x85\x0b\n\n".encode())[0].data == "\u2028\x85\x0b"
+
+
+def test_a_line_without_end_is_refused() -> None:
+    reader = EventReader()
+    for _ in range(100):
+        reader.feed(b"x" * 100_000)
+    with pytest.raises(CliError, match="without end"):
+        reader.feed(b"x")
 
 
 @given(st.lists(st.integers(min_value=0, max_value=60), max_size=8), st.sampled_from(["\n", "\r\n"]))

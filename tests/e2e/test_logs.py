@@ -183,6 +183,52 @@ def test_watch_shows_a_line_as_it_is_written_and_goes_on_over_a_restart(tmp_path
             watching.stdout.close()
 
 
+def test_watch_shows_each_line_once_though_the_server_is_killed_and_stopped(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with real_server(data) as first:
+        port = ["--port", first.url.rsplit(":", 1)[1]]
+        first.smply("machines", "create", "--machine", "talker", "--node", str(TALKER))
+        create(first, "one")
+        command: list[str] = [*LISTENS_TO_CTRL_C, str(BIN / "smply"), "logs", "watch", "--from", "-1m"]
+        command += ["--clean", "--instance", "one"]
+        watching = subprocess.Popen(
+            command,
+            env={**first.environment(), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        try:
+            send(first, "one", '{"type": "say", "text": "a"}')
+            shown = lines_until(watching.stdout, "a")
+            first.stop(signal.SIGKILL)
+            assert "the stream broke off" in watching.stderr.readline()
+            with real_server(data, port) as second:
+                send(second, "one", '{"type": "say", "text": "b"}')
+                second.stop()  # at once: the line is stored, and perhaps not sent yet
+            with real_server(data, port) as third:
+                send(third, "one", '{"type": "say", "text": "c"}')
+                shown += lines_until(watching.stdout, "c")
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(30) == 130
+        finally:
+            watching.kill()
+            watching.communicate()
+    assert [line for line in shown if line in {"a", "b", "c"}] == ["a", "b", "c"]
+
+
+def lines_until(lines: Iterator[str], wanted: str) -> list[str]:
+    """Up to and with the first line of that text."""
+    shown: list[str] = []
+    for line in lines:
+        shown.append(line.rstrip("\n"))
+        if shown[-1] == wanted:
+            return shown
+    raise AssertionError(shown)
+
+
 def until(lines: Iterator[str], wanted: str) -> bool:
     """A line of that text was shown."""
     return any(line.rstrip("\n") == wanted for line in lines)

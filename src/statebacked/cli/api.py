@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from statebacked.cli.connecting import why_not_connected
 from statebacked.cli.credentials import Credentials
-from statebacked.cli.errors import ApiError, CliError
+from statebacked.cli.errors import ApiError, CliError, Unreachable
 from statebacked.cli.event_stream import Event, EventReader
 from statebacked.cli.output import JsonObject, note
 
@@ -26,7 +26,7 @@ __all__ = ["Api", "JsonObject", "StreamBroken", "path_of"]
 
 ANSWER_TIMEOUT_S = 120.0
 CONNECT_TIMEOUT_S = 5.0
-STREAM_SILENCE_S = 40.0  # a stream says every 15 s that it lives
+STREAM_SILENCE_S = 40.0  # a stream sends a heartbeat every 15 s
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 # What a proxy answers for a server that is away.
 GATEWAY = frozenset({502, 503, 504})
@@ -37,8 +37,8 @@ def path_of(*segments: str) -> str:
     return "/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
-class StreamBroken(CliError):
-    """A stream ended that was to go on. `is_silence`: nothing was heard, not even that it lives."""
+class StreamBroken(Unreachable):
+    """A stream ended that was to go on. `is_silence`: nothing was received, no heartbeat either."""
 
     def __init__(self, message: str, *, is_silence: bool = False) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class Api:
     """Talks to `credentials.url`, or, when no connection to that can be made, to the server's address on this
     machine, if that is known; `act` are the claims to act as (an admin session may).
 
-    Errors of every call: ApiError when the server refuses; CliError when it cannot be reached or answers
+    Errors of every call: ApiError when the server refuses; Unreachable; CliError when it answers
     something that is not a JSON object.
     """
 
@@ -131,7 +131,7 @@ class Api:
                 if not response.is_success:
                     response.read()
                 self._checked(response)
-                yield None if response.status_code == 204 else _events(response)
+                yield _events(response) if _is_stream(response) else None
         except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
             why = self._unreachable(exc)
             if not self._turns_to_local(why):
@@ -208,17 +208,17 @@ class Api:
             why, tried = self._unreachable(exc), self._url
             if url.startswith(tried + "/") and self._turns_to_local(why):
                 return self._exchange(method, self._url + url.removeprefix(tried), **request)
-            raise CliError(why) from exc
+            raise Unreachable(why) from exc
         except httpx.TimeoutException as exc:
-            raise CliError(f"no answer from {self._url} in {ANSWER_TIMEOUT_S:.0f} seconds") from exc
+            raise Unreachable(f"no answer from {self._url} in {ANSWER_TIMEOUT_S:.0f} seconds") from exc
         except (httpx.RemoteProtocolError, httpx.ReadError) as exc:
             other = "http" if self._url.startswith("https:") else "https"
-            raise CliError(
+            raise Unreachable(
                 f"{self._url} broke off without a whole answer in HTTP ({exc}): is it a statebacked server, "
                 f"and is it {other}:// there?"
             ) from exc
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise CliError(f"cannot talk to {self._url}: {exc}") from exc
+            raise Unreachable(f"cannot talk to {self._url}: {exc}") from exc
 
     def _checked(self, response: "httpx.Response") -> "httpx.Response":
         if response.is_success:
@@ -231,13 +231,19 @@ class Api:
         raise refusal
 
 
-def _events(response: "httpx.Response") -> Iterator[Event]:
+def _is_stream(response: "httpx.Response") -> bool:
+    """False: the server has nothing to wait for. Raises ApiError for something else, as a server sends that
+    has no such route."""
+    if response.status_code == 204:
+        return False
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
     if kind != "text/event-stream":
-        # As a server answers that has no such route.
-        raise ApiError(
-            406, code="", message=f"the server sends {kind or 'nothing'} instead of events", request_id=""
-        )
+        message = f"the server sends {kind or 'nothing'} instead of events"
+        raise ApiError(406, code="", message=message, request_id="")
+    return True
+
+
+def _events(response: "httpx.Response") -> Iterator[Event]:
     reader = EventReader()
     for data in response.iter_bytes():
         yield from reader.feed(data)

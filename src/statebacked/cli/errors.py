@@ -2,10 +2,11 @@
 
 CliError                the caller can do something about it; the text says what
 ├── BuildError          the machine's file does not bundle or does not type-check
+├── Unreachable         no answer came; the same request may succeed later
 └── ApiError            the server refused: status, code, message, requestId
 """
 
-__all__ = ["ApiError", "BuildError", "CliError"]
+__all__ = ["ApiError", "BuildError", "CliError", "Unreachable"]
 
 
 class CliError(Exception):
@@ -14,6 +15,10 @@ class CliError(Exception):
 
 class BuildError(CliError):
     """The text names file, line and column of the cause where there is one."""
+
+
+class Unreachable(CliError):
+    """No connection was made, or it ended before the answer had come."""
 
 
 class ApiError(CliError):

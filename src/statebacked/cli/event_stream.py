@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from statebacked.cli.errors import CliError
+
+LINE_BYTES_MAX = 10_000_000
+
 __all__ = ["Event", "EventReader"]
 
 
@@ -24,11 +28,13 @@ class EventReader:
         self._data: list[str] = []
 
     def feed(self, data: bytes) -> list[Event]:
-        """The events that this data ends."""
+        """The events that this data ends. Raises CliError for a line that is too long."""
         *lines, self._rest = (self._rest + data).splitlines(keepends=True) or [b""]
         if self._rest.endswith(b"\n"):  # a carriage return may be half of a line end
             lines.append(self._rest)
             self._rest = b""
+        if len(self._rest) > LINE_BYTES_MAX:
+            raise CliError("the stream holds a line without end: is this a statebacked server?")
         events = []
         for line in lines:
             event = self._take(line.rstrip(b"\r\n").decode(errors="replace"))
