@@ -83,6 +83,8 @@ def test_an_event_that_is_an_object_passes_as_it_is() -> None:
         b'{"event":["go"]}',
         b'{"event":{}}',
         b'{"event":{"type":5}}',
+        b'{"event":""}',
+        b'{"event":{"type":""}}',
         b'{"event":{"type":null}}',
         b'{"event":{"Type":"go"}}',
         b'{"event":{"type":"go"}',

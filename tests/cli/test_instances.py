@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 from tests.cli.conftest import Smply
 from tests.cli.fake_server import STATE, FakeServer
@@ -50,7 +51,18 @@ def test_an_event_is_a_name_or_an_object(smply: Smply, server: FakeServer, given
     assert server.bodies("POST /machines/toggler/i/session-123/events") == [{"event": sent}]
 
 
-@pytest.mark.parametrize("event", ['{"type": "toggle"', "{}", '{"type": 3}'])
+@pytest.mark.parametrize("event", ["tooggle", '{"type": "tooggle"}'])
+def test_an_event_that_changes_nothing_is_told(smply: Smply, server: FakeServer, event: str) -> None:
+    unchanged = httpx.Response(200, json=STATE, headers={"x-statebacked-event": "unchanged"})
+    server.answers["POST /machines/toggler/i/session-123/events"] = lambda _: unchanged
+    outcome = smply(*SEND, "--auth-context", ACT, "--event", event)
+
+    assert (outcome.code, outcome.json) == (0, STATE)
+    assert "no state handles `tooggle` now" in outcome.err
+    assert smply(*CREATE, "--auth-context", ACT).err == ""
+
+
+@pytest.mark.parametrize("event", ['{"type": "toggle"', "{}", '{"type": 3}', "", '{"type": ""}'])
 def test_an_event_object_that_is_none_is_not_sent_as_a_name(
     smply: Smply, server: FakeServer, event: str
 ) -> None:

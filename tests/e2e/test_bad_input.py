@@ -269,6 +269,8 @@ BAD_EVENTS: list[bytes] = [
     b'{"event":{}}',
     b'{"event":{"kind":"count"}}',
     b'{"event":{"type":1}}',
+    b'{"event":""}',
+    b'{"event":{"type":""}}',
     b'{"event":{"type":"count","by":NaN}}',
     b'{"event":"\xff"}',
     b'{"event":"\\ud83"}',

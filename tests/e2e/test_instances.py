@@ -1,11 +1,12 @@
 """How instances begin, what they are called, and what an administrator sees of them. On a real server."""
 
+import subprocess
 from itertools import count
 
 import pytest
 
 from tests.e2e.asking import Asker, Json, answered, refused
-from tests.e2e.servers import RealServer
+from tests.e2e.servers import BIN, RealServer
 
 NUMBERS = count()
 HEAD = """
@@ -109,3 +110,39 @@ def test_an_administrator_sees_what_the_machine_would_not_show(
     blind = Asker(admin.server, act={"read": False})
     refused(blind.get(name, "a"), 403, "rejected-by-machine-authorizer")
     assert blind.admin_state(name, "a") == admin.admin_state(name, "a")
+
+
+HANDLES = """
+import { createMachine } from "xstate";
+export const allowRead = () => true;
+export const allowWrite = () => true;
+export default createMachine({ predictableActionArguments: true, initial: "off", context: {}, states: {
+  off: { on: { toggle: "on", never: { target: "on", GUARD: () => false }, same: "off" } },
+  on: { type: "final" } } });
+"""
+
+
+@pytest.mark.parametrize(("xstate", "guard"), [("4.38.3", "cond"), ("5.33.3", "guard")])
+def test_an_event_that_selects_no_transition_is_answered_with_a_header_that_says_so(
+    admin: Asker, xstate: str, guard: str
+) -> None:
+    name = f"handles-{xstate[0]}"
+    admin.deploy(name, HANDLES.replace("GUARD", guard), xstate=xstate)
+    before = answered(admin.create(name, "a"))
+    told = {}
+    for event in ("tooggle", "never", "same", "toggle", "toggle"):
+        answer = admin.send(name, "a", event)
+        told[event, answered(answer)["state"]] = answer.headers.get("x-statebacked-event")
+        if event == "tooggle":
+            assert answer.json() == before
+    assert told == {
+        ("tooggle", "off"): "unchanged",
+        ("never", "off"): "unchanged",
+        ("same", "off"): None,
+        ("toggle", "on"): "unchanged",  # the second: the instance is done
+    }
+    send = ("instances", "send-event", "-m", name, "-i", "a", "-a", "{}", "--event")
+    done = subprocess.run(
+        [str(BIN / "smply"), *send, "tooggle"], env=admin.server.environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "the instance is done: `tooggle` changed nothing\n")

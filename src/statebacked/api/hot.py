@@ -50,7 +50,8 @@ class HotRoutes:
         try:
             if HEADER in headers:
                 return await self._send_once(headers[HEADER], principal, key, body, event)
-            return event_reply(state_body(await self._engine.send_event(key, event, principal.auth)))
+            view = await self._engine.send_event(key, event, principal.auth)
+            return event_reply(state_body(view), is_unchanged=view.is_unchanged)
         except (MachineRefusal, RejectedByAuthorizer) as refusal:
             raise self._texts.fit(refusal, principal, request_id) from refusal
 
@@ -58,9 +59,8 @@ class HotRoutes:
         self, header: bytes, principal: Principal, key: InstanceKey, body: bytes, event: Json
     ) -> Reply:
         async def ask(repeatable: Repeatable) -> Reply:
-            return Reply(
-                200, state_body(await self._engine.send_event(key, event, principal.auth, repeatable))
-            )
+            view = await self._engine.send_event(key, event, principal.auth, repeatable)
+            return event_reply(state_body(view), is_unchanged=view.is_unchanged)
 
         return await self._repeats.once(header, principal, ("POST events", key), body, ask)
 

@@ -18,9 +18,10 @@ Send = Callable[[Message], Awaitable[None]]
 # request with an Origin carries these, errors included.
 CORS_HEADERS: Final[tuple[Header, ...]] = (
     (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", b"retry-after, x-request-id"),
+    (b"access-control-expose-headers", b"retry-after, x-request-id, x-statebacked-event"),
 )
 _JSON: Final = (b"content-type", b"application/json")
+_UNCHANGED: Final = (_JSON, (b"x-statebacked-event", b"unchanged"))
 # States are read again and again and must never come from a cache; an answer to POST never does.
 _FRESH_JSON: Final = (_JSON, (b"cache-control", b"no-store"))
 PREFLIGHT_HEADERS: Final[tuple[Header, ...]] = (
@@ -65,9 +66,10 @@ def json_reply(value: object, status: int = 200) -> Reply:
     return Reply(status, encode(value))
 
 
-def event_reply(body: bytes) -> Reply:
-    """The answer to a POST of an event, which needs no word about caches."""
-    return Reply(200, body, (_JSON,))
+def event_reply(body: bytes, *, is_unchanged: bool) -> Reply:
+    """The answer to a POST of an event, which needs no word about caches. A header tells that the event
+    changed nothing; the body is the state in any case."""
+    return Reply(200, body, _UNCHANGED if is_unchanged else (_JSON,))
 
 
 def common_headers(request_id: str, headers: Mapping[bytes, bytes]) -> list[Header]:

@@ -5,7 +5,7 @@ States, contexts and events are the users' JSON: they pass through as the bytes 
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -77,8 +77,11 @@ class CreateOrg(msgspec.Struct, rename="camel"):
     allow_anonymous_access: bool = True
 
 
+_EventType = Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class _EventHead(msgspec.Struct):
-    type: str
+    type: _EventType
 
 
 _Body = TypeVar("_Body", bound=msgspec.Struct)
@@ -100,6 +103,7 @@ _decoders: Final[dict[type, msgspec.json.Decoder[Any]]] = {  # Any: one decoder 
     )
 }
 _decode_event_body: Final = msgspec.json.Decoder(SendEvent).decode
+_decode_event_type: Final = msgspec.json.Decoder(_EventType).decode
 _decode_event_head: Final = msgspec.json.Decoder(_EventHead).decode
 
 
@@ -115,12 +119,12 @@ def parse_body(body: bytes, shape: type[_Body]) -> _Body:
 
 
 def parse_event(body: bytes) -> Json:
-    """The event of a body, as an object with a string `type`. Raises InvalidBody."""
+    """The event of a body, as an object with a `type` that is a string and not empty. Raises InvalidBody."""
     _check_encoding(body)
     try:
         event = bytes(_decode_event_body(body).event)
         if event[:1] == b'"':
-            msgspec.json.decode(event, type=str)
+            _decode_event_type(event)
             event = b'{"type":' + event + b"}"
         else:
             _decode_event_head(event)

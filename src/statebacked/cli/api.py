@@ -92,6 +92,12 @@ class Api:
         headers = {} if idempotency_key is None else {"idempotency-key": idempotency_key}
         return _object(self._send("POST", path, params=params, body=body, headers=headers))
 
+    def send_event(self, path: str, event: object, *, idempotency_key: str | None) -> tuple[JsonObject, bool]:
+        """The state after the event, and whether the event had any effect."""
+        headers = {} if idempotency_key is None else {"idempotency-key": idempotency_key}
+        response = self._send("POST", path, body={"event": event}, headers=headers)
+        return _object(response), response.headers.get("x-statebacked-event") != "unchanged"
+
     def put(self, path: str, body: object = None) -> JsonObject:
         """The answer's JSON object; `{}` for an answer without one (201, 204)."""
         return _object(self._send("PUT", path, body=body))

@@ -18,7 +18,7 @@ from statebacked.cli.options import (
     connect_as,
     parse_json,
 )
-from statebacked.cli.output import progress, write_json
+from statebacked.cli.output import note, progress, write_json
 
 __all__ = ["app"]
 
@@ -94,14 +94,17 @@ def send_event(
     idempotency_key: IdempotencyKey = None,
 ) -> None:
     """Send an event and show the state in which the machine settles."""
-    body = {"event": parse_event(event)}
+    parsed = parse_event(event)
     with (
         connect_as(context, auth_context=auth_context, token=token) as api,
         progress("waiting for the machine"),
     ):
         path = path_of("machines", machine, "i", instance, "events")
-        state = api.post(path, body, idempotency_key=idempotency_key)
+        state, has_changed = api.send_event(path, parsed, idempotency_key=idempotency_key)
     write_json(state)
+    if not has_changed:
+        name = parsed["type"] if isinstance(parsed, dict) else parsed
+        note(_unchanged(str(name), is_done=state.get("done") is True))
 
 
 @app.command("get")
@@ -153,13 +156,24 @@ def list_transitions(context: typer.Context, machine: Machine, instance: Instanc
 
 
 def parse_event(text: str) -> object:
-    """A bare name is that event; what starts as a JSON object must be one, with a `type`. Raises CliError."""
+    """A bare name is that event; what starts as a JSON object must be one, with a `type`. Neither is empty.
+    Raises CliError."""
+    if not text:
+        raise CliError("--event is empty: give the name of an event, or a JSON object with a type")
     if not text.lstrip().startswith("{"):
         return text
     event = parse_json(text, "--event")
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-        raise CliError(f'--event {json.dumps(event)} has no "type": an event object names itself there')
+        raise CliError(f'--event {json.dumps(event)} has no "type": the name of the event stands there')
+    if not event["type"]:
+        raise CliError(f'--event {json.dumps(event)} has an empty "type"')
     return event
+
+
+def _unchanged(name: str, *, is_done: bool) -> str:
+    if is_done:
+        return f"the instance is done: `{name}` changed nothing"
+    return f"unchanged: no state handles `{name}` now, or a guard said no"
 
 
 def _found(row: JsonObject) -> JsonObject:

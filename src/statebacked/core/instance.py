@@ -183,7 +183,8 @@ def _stepped(
     for envelope, step in zip(phase.envelopes, computed, strict=False):
         after = steps.apply(after, envelope, step, now, draft)
         if envelope.wants_reply:
-            after = replace(after, waiting=(*after.waiting, Waiting(envelope.id, answer_by)))
+            caller = Waiting(envelope.id, answer_by, not step.changed)
+            after = replace(after, waiting=(*after.waiting, caller))
     left = phase.envelopes[len(computed) :]
     if reason := bounds.excess(after, draft, left, policy):
         if len(computed) > 1:  # the first of a batch alone; the others are computed again
@@ -417,7 +418,8 @@ def _answer_all(a: Activation, out: list[Command]) -> Activation:
     if not a.waiting:
         return a
     assert a.view is not None, "nobody waits before the first commit"
-    out.extend([Reply(w.to, a.view) for w in a.waiting])
+    view = a.view
+    out.extend([Reply(w.to, replace(view, is_unchanged=True) if w.is_unchanged else view) for w in a.waiting])
     return replace(a, waiting=())
 
 

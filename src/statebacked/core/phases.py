@@ -77,6 +77,7 @@ class Waiting(NamedTuple):
 
     to: EnvelopeId
     answer_by: Monotonic
+    is_unchanged: bool = False
 
 
 class Allowance(NamedTuple):

@@ -22,7 +22,8 @@ from statebacked.model.values import Address, Indexed, Json, Link, Parent, Targe
 
 
 class StateView(Struct, frozen=True, kw_only=True, gc=False):
-    """What readers may see of one seq. `public` is None when the context has no `public`."""
+    """What readers may see of one seq. `public` is None when the context has no `public`. `is_unchanged` is
+    said to one caller, and never stored: its event selected no transition, or one without effect."""
 
     seq: Seq
     ts: Instant
@@ -30,6 +31,7 @@ class StateView(Struct, frozen=True, kw_only=True, gc=False):
     tags: Json
     done: bool
     public: Json | None
+    is_unchanged: bool = False
 
 
 class Timer(Struct, frozen=True, kw_only=True, gc=False):
