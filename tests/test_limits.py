@@ -125,9 +125,13 @@ REACHED_BY = {
         "runtime/test_cgroups.py::test_a_burst_of_memory_is_ended_by_the_kernel_and_told_as_the_workers_own_doing"
     ),
     "WORKER_TASKS_MAX": "runtime/test_cgroups.py::test_threads_are_bounded",
+    "UNASKED_BYTES_MAX": (
+        "runtime/test_worst_inputs.py::test_all_workers_together_are_heard_for_a_bounded_time_between_two_looks"
+    ),
     "WORKER_UNASKED_BYTES_MAX": (
         "runtime/test_pool.py::test_a_worker_that_says_too_much_is_heard_later_and_in_full"
     ),
+    "LOG_LINE_BYTES_MIN": "logs/test_capture.py::test_an_empty_line_counts_as_much_as_a_short_one",
     "LOG_LINE_BYTES_MAX": "logs/test_capture.py::test_an_entry_is_no_longer_than_a_line_may_be",
     "LOG_INSTANCE_MINUTE_BYTES_MAX": (
         "logs/test_capture.py::test_an_instance_over_its_minute_is_cut_short_and_one_line_says_so"

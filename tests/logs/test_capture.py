@@ -8,6 +8,7 @@ from statebacked.model.limits import (
     LOG_BATCH_ENTRIES_MAX,
     LOG_INSTANCE_MINUTE_BYTES_MAX,
     LOG_LINE_BYTES_MAX,
+    LOG_LINE_BYTES_MIN,
     LOG_ORG_DAY_BYTES_MAX,
     LOG_QUEUE_BYTES_MAX,
 )
@@ -144,6 +145,14 @@ async def test_empty_lines_count_too(world: Rig) -> None:
     for n in range(30_000):
         world.write("", output="stdout" if n % 2 else "stderr")
     assert len(await world.entries()) == LOG_INSTANCE_MINUTE_BYTES_MAX // (1 + ENTRY_OVERHEAD_BYTES) + 1
+
+
+async def test_an_empty_line_counts_as_much_as_a_short_one(world: Rig) -> None:
+    for _ in range(LOG_INSTANCE_MINUTE_BYTES_MAX // LOG_LINE_BYTES_MIN + 1_000):
+        world.write("")
+    kept = [entry for entry in await world.entries() if not entry.text.startswith("(")]
+    lines = sum(entry.text.count("\n") + 1 for entry in kept)
+    assert lines <= LOG_INSTANCE_MINUTE_BYTES_MAX // LOG_LINE_BYTES_MIN
 
 
 async def test_an_org_over_its_day_is_cut_short_and_others_are_not() -> None:

@@ -6,7 +6,11 @@ from enum import Enum, auto
 from typing import Final
 
 from statebacked.model.ids import InstanceName, Instant, MachineName, OrgId
-from statebacked.model.limits import LOG_INSTANCE_MINUTE_BYTES_MAX, LOG_ORG_DAY_BYTES_MAX
+from statebacked.model.limits import (
+    LOG_INSTANCE_MINUTE_BYTES_MAX,
+    LOG_LINE_BYTES_MIN,
+    LOG_ORG_DAY_BYTES_MAX,
+)
 from statebacked.model.values import Now
 
 _MINUTE_MS: Final = 60_000
@@ -47,7 +51,9 @@ class Budget:
         return writer in self._full_writers or writer[0] in self._full_orgs
 
     def spend(self, writer: Writer, size: int, now: Now) -> Verdict:
-        """Whether `size` more bytes may be kept; if so, they count."""
+        """Whether a line of `size` more bytes may be kept; if so, it counts, as LOG_LINE_BYTES_MIN at least:
+        an empty line is as much work as another."""
+        size = max(size, LOG_LINE_BYTES_MIN)
         if self.is_spent(writer, now):
             return Verdict.DROPPED
         org = writer[0]

@@ -40,6 +40,7 @@ from statebacked.runtime.process import Sandbox, empty_folder
 from statebacked.runtime.reading import Errand
 from statebacked.runtime.reads import Read
 from statebacked.runtime.turns import Turns
+from statebacked.runtime.unasked import Unasked
 from statebacked.runtime.upgrading import Ask, upgrade
 from statebacked.runtime.validate import TryLoad, major_of, read_import_map, validate, without_paths
 from statebacked.runtime.watchdog import PoolPolicy, Watchdog
@@ -96,6 +97,7 @@ class Pool:
         self._load_selectors = load_selectors
         self._on_log = on_log
         self._fetching = FetchParts(egress or NoEgress(), Turns(), Shares(), policy.authorize_ms)
+        self._unasked = Unasked()
         self._policy = policy
         self._workers: dict[Worker, None] = {}
         self._leaving: set[asyncio.Future[None]] = set()  # processes that were killed and have not ended
@@ -314,6 +316,7 @@ class Pool:
             self._on_log,
             in_flight_max=self._policy.in_flight_max,
             fetching=self._fetching,
+            unasked=self._unasked,
         )
         self._workers[worker] = None
         self._watchdog.wake()
@@ -376,6 +379,7 @@ class Pool:
         return True
 
     def _after_look(self, now: float) -> None:
+        self._unasked.looked()
         policy = self._policy
         for worker in [*self._workers]:
             idle_ms = policy.alone_idle_ms if worker.is_alone else policy.idle_ms

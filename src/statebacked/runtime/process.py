@@ -127,10 +127,11 @@ class Process(asyncio.SubprocessProtocol):
 
     def pause_reading(self) -> None:
         """Hear no more of it; it waits when it writes."""
-        self._stdout.pause_reading()
+        if not self._stdout.is_closing():
+            self._stdout.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self.is_over:
+        if not self.is_over and not self._stdout.is_closing():
             self._stdout.resume_reading()
 
     def kill(self, reason: str) -> None:

@@ -29,7 +29,7 @@ from statebacked.model.envelopes import (
 from statebacked.model.ids import ActivationNumber, InstanceName, RowKey, SendId, Seq, ServiceRun
 from statebacked.model.values import Json
 from statebacked.ports.machines import Saved
-from statebacked.runtime.fetch_frames import FetchLimits, FetchUpload
+from statebacked.runtime.fetch_frames import Fetch, FetchLimits, FetchUpload
 from statebacked.runtime.framing import OF_BYTES, two_lengths
 from statebacked.runtime.framing import ProtocolError as ProtocolError
 from statebacked.runtime.framing import encode as _encode
@@ -53,43 +53,63 @@ PROTOCOL: Final = 1
 _WITH_SECTIONS: Final = frozenset({StepFrame, PerformedFrame, Inside, Outlined, ArrivedFrame, FetchUpload})
 _LARGE: Final = frozenset({StepFrame, ArrivedFrame})
 
+_FETCH_BYTES_MAX: Final = 4 * limits.FETCH_HEADERS_BYTES_MAX  # the headers as JSON, and the URL
+
 _decode_header = msgspec.json.Decoder(FromWorker).decode
 _read_lengths = two_lengths.unpack_from
 _read_length = struct.Struct(">I").unpack_from
 
 
 class FrameReader:
-    """Collects one worker's output. After a ProtocolError it must not be used again."""
+    """Collects one worker's output. `frame_bytes` is the length of the frame that was read last. After a
+    ProtocolError it must not be used again."""
 
-    __slots__ = ("_held", "_need")
+    __slots__ = ("_at", "_data", "_held", "_need", "frame_bytes")
 
     def __init__(self) -> None:
+        self._data = b""  # read up to `_at`
+        self._at = 0
         self._held = bytearray()  # the beginning of a frame whose end has not come
         self._need = 0  # how long `_held` must be before it is worth a look
+        self.frame_bytes = 0
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes. Raises ProtocolError."""
+    def add(self, data: bytes) -> None:
+        """More of the output, whose frames are read by `next_frame`."""
         if self._held:
             self._held += data
             if len(self._held) < self._need:
-                return []
+                return
             data = bytes(self._held)
             self._held.clear()
-        frames: list[Frame] = []
-        start, end = 0, len(data)
-        while end - start >= 4:
+        elif self._at < len(self._data):
+            data = self._data[self._at :] + data
+        self._data, self._at = data, 0
+
+    def next_frame(self) -> Frame | None:
+        """None when the next frame is not complete. Raises ProtocolError."""
+        data, start = self._data, self._at
+        left = len(data) - start
+        if left >= 4:
             (length,) = _read_length(data, start)
             if length > limits.FRAME_STEP_BYTES_MAX or length < 4:
                 raise ProtocolError(f"a frame of {length} bytes")
             stop = start + 4 + length
-            if stop > end:
-                break
-            frames.append(_parse(data, start, stop))
-            start = stop
-        if start < end:
+            if stop <= len(data):
+                self._at = stop
+                self.frame_bytes = length
+                return _parse(data, start, stop)
+            self._need = 4 + length
+        else:
+            self._need = 4
+        if left:
             self._held += data[start:] if start else data
-            self._need = 4 if end - start < 4 else 4 + _read_length(data, start)[0]
-        return frames
+        self._data, self._at = b"", 0
+        return None
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes. Raises ProtocolError."""
+        self.add(data)
+        return list(iter(self.next_frame, None))
 
 
 def _parse(data: bytes, start: int, stop: int) -> Frame:
@@ -104,6 +124,8 @@ def _parse(data: bytes, start: int, stop: int) -> Frame:
         header = _decode_header(data[start + 8 : at])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"a frame that cannot be read: {error}") from error
+    if type(header) is Fetch and length > _FETCH_BYTES_MAX:
+        raise ProtocolError(f"a request of {length} bytes")
     if is_of_bytes and type(header) is not FetchUpload:
         raise ProtocolError("bytes where there is text")
     if length > limits.FRAME_BYTES_MAX and type(header) not in _LARGE:

@@ -12,6 +12,7 @@ from statebacked.runtime.protocol import ProtocolError
 from statebacked.runtime.receipt import ParsePart
 
 READS_MAX: Final = 4_096
+_MESSAGE_CHARACTERS_MAX: Final = 16_000
 
 Answer = (
     worker_frames.Lacks
@@ -48,6 +49,7 @@ class Reads:
 
     def __init__(self) -> None:
         self._under_way: dict[int, Read | Part] = {}
+        self._names: dict[int, InstanceName] = {}  # of questions about several, by number
         self._begun = 0
 
     def __bool__(self) -> bool:
@@ -60,6 +62,8 @@ class Reads:
         n = self._begun + 1
         self._begun += len(read.names)  # a log frame names each instance by a number of its own
         self._under_way[n] = read
+        if len(read.names) > 1:
+            self._names.update(enumerate(read.names, n))
         return n
 
     def is_judging(self, number: int) -> bool:
@@ -68,10 +72,18 @@ class Reads:
 
     def speaker(self, number: int) -> InstanceName | None:
         """The instance that a log frame of that number is about."""
-        for n, read in self._under_way.items():
-            if n <= number < n + len(read.names):
-                return read.names[number - n]
-        return None
+        name = self._names.get(number)
+        if name is not None:
+            return name
+        read = self._under_way.get(number)
+        return read.names[0] if read is not None and read.names else None
+
+    def _take(self, n: int) -> Read | Part | None:
+        read = self._under_way.pop(n, None)
+        if read is not None and len(read.names) > 1:
+            for number in range(n, n + len(read.names)):
+                del self._names[number]
+        return read
 
     def expire(self, now: float) -> list[int]:
         """Give up on those whose time is over; their numbers."""
@@ -81,9 +93,9 @@ class Reads:
                 break
             expired.append(n)
         for n in expired:
-            read = self._under_way.pop(n)
-            if not read.done():
-                read.set_exception(WorkerGone("does not answer"))
+            given_up = self._take(n)
+            if given_up is not None and not given_up.done():
+                given_up.set_exception(WorkerGone("does not answer"))
         return expired
 
     def fail(self, reason: str) -> None:
@@ -92,17 +104,18 @@ class Reads:
             if not read.done():
                 read.set_exception(WorkerGone(reason))
         self._under_way.clear()
+        self._names.clear()
 
     def answered(self, frame: Answer, sections: list[bytes], indexes: frozenset[str]) -> bool:
         """`indexes` are those of the version. Whether somebody waited for it. Raises ProtocolError."""
-        read = self._under_way.pop(frame.n, None)
+        read = self._take(frame.n)
         if read is None or read.done():
             return False
         try:
             if isinstance(read, Read):
                 read.set_result(_judgement(read, frame))
             elif isinstance(frame, worker_frames.Stuck):
-                read.set_exception(MigrationFailed(frame.message))
+                read.set_exception(MigrationFailed(frame.message[:_MESSAGE_CHARACTERS_MAX]))
             else:
                 read.set_result(_part(read, frame, sections, indexes))
         except ProtocolError:

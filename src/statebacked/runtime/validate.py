@@ -17,6 +17,7 @@ from statebacked.runtime.worker_frames import Loaded, Unloadable
 
 _HINT: Final = re.compile(r"\s*+[\^~>=v]*+\s*+(\d{1,4})(?:[.\s<|x*-].*)?", re.DOTALL)
 _HINT_CHARACTERS_MAX: Final = 256
+_MESSAGE_CHARACTERS_MAX: Final = 16_000
 
 # Loads a bundle in a throw-away worker of a major: the answer, and the exact xstate version that it links.
 TryLoad = Callable[[int], Awaitable[tuple[Loaded | Unloadable, str]]]
@@ -93,6 +94,6 @@ def without_paths(message: str, dist: Path, specifiers: dict[str, str]) -> str:
     def name(found: re.Match[str]) -> str:
         return specifiers.get(found[0].rstrip(".,:;"), "a module that is not available")
 
-    message = _PLACE.sub("", message)
+    message = _PLACE.sub("", message[:_MESSAGE_CHARACTERS_MAX])
     message = _FILE_URL.sub(name, message)
     return message.replace(str(dist), "")

@@ -21,14 +21,13 @@ from statebacked.model.ids import ActivationNumber, InstanceKey, InstanceName, S
 from statebacked.model.values import Json
 from statebacked.ports.machines import Code, MachineLog, Saved, WorkerGone
 from statebacked.runtime import protocol, worker_frames
-from statebacked.runtime.fetch_frames import FETCH_FRAMES, FetchFrame, FetchUpload
+from statebacked.runtime.fetch_frames import FETCH_FRAMES, FetchFrame
 from statebacked.runtime.fetches import NO_FETCHES, Claimant, Fetches, FetchParts
 from statebacked.runtime.process import Process, Sandbox
 from statebacked.runtime.reads import Answer, Part, Read, Reads
+from statebacked.runtime.unasked import TURN_COST_MAX, UNASKED_COST, Unasked, cost_of
 
 logger = structlog.get_logger(__name__)
-
-_UNASKED_COST: Final = 250  # of each frame and line that nobody asked for, in bytes, besides what it holds
 
 State = Literal["starting", "ready", "loading", "loaded", "over"]
 
@@ -69,6 +68,7 @@ class Worker:
         *,
         in_flight_max: int,
         fetching: FetchParts | None = None,
+        unasked: Unasked | None = None,
     ) -> None:
         self.major = major
         self.state: State = "starting"
@@ -104,7 +104,11 @@ class Worker:
         self._reason = ""
         self._ping = 0
         self._answers = 0  # how often it answered what it was asked
-        self._unasked_bytes = 0  # since the last look
+        self._unasked = unasked or Unasked()
+        self._unasked_cost = 0  # since the last look
+        self._turn_cost = 0  # in this turn of the event loop
+        self._is_resting = False  # it said too much in one turn: the rest is read in a later one
+        self._lines_dropped = 0  # since the last look
         self._cpu_s = 0.0
         self.burned_looks = 0  # in a row, while nothing was asked of it
         self._in_flight = 0  # computes sent and not answered
@@ -328,24 +332,44 @@ class Worker:
         self._answers += 1
 
     def listen_again(self) -> None:
-        """Read on, if too much was said."""
-        self._unasked_bytes = 0
-        if self.is_held and self._process is not None:
+        """The watchdog looks: read on, if too much was said."""
+        self._unasked_cost = 0
+        if self._lines_dropped and self.code is not None:
+            dropped, self._lines_dropped = self._lines_dropped, 0
+            self._on_log(self.code, None, "stderr", f"({dropped} more lines were dropped)")
+        if self.is_held:
             self.is_held = False
-            self._process.resume_reading()
+            self._rest_for_a_turn()
 
-    def _unasked(self, frame: worker_frames.FromWorker, sections: list[bytes]) -> None:
+    def _spend(self, frame: worker_frames.FromWorker, sections: list[bytes]) -> None:
         """What nobody asked for is read at a bounded rate: the server has others to hear."""
-        size = _UNASKED_COST
-        if type(frame) is not FetchUpload:  # what it may upload is bounded by the credit that it was given
-            size += sum([len(section) for section in sections])
+        cost = cost_of(frame, self._reader.frame_bytes, sections)
         if type(frame) is worker_frames.Log:
-            size += sum([_UNASKED_COST + len(line) for line in frame.lines])
-        self._unasked_bytes += size
-        if self._unasked_bytes > limits.WORKER_UNASKED_BYTES_MAX and not self.is_held:
+            cost += UNASKED_COST * len(frame.lines)
+        self._unasked_cost += cost
+        self._turn_cost += cost
+        if not self._unasked.spend(cost, self._unasked_cost):
             self.is_held = True
             assert self._process is not None
             self._process.pause_reading()
+        elif self._turn_cost > TURN_COST_MAX:
+            self._rest_for_a_turn()
+
+    def _rest_for_a_turn(self) -> None:
+        if not self._is_resting:
+            self._is_resting = True
+            assert self._process is not None
+            self._process.pause_reading()
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._is_resting = False
+        if self.is_held or self.is_over:
+            return
+        self._hear()
+        if not (self._is_resting or self.is_held or self.is_over):
+            assert self._process is not None
+            self._process.resume_reading()
 
     def cpu_used_s(self) -> float:
         """How much CPU it has used since it was last asked this, in seconds."""
@@ -363,19 +387,31 @@ class Worker:
     def received(self, data: bytes) -> None:
         if self.is_over:
             return
+        self._reader.add(data)
+        if not (self.is_held or self._is_resting):
+            self._hear()
+
+    def _hear(self) -> None:
+        """What was received, up to what may be heard now."""
+        self._turn_cost = 0
         try:
-            frames = self._reader.feed(data)
-            for frame, sections in frames:
+            while not (self.is_over or self.is_held or self._is_resting):
+                frame = self._reader.next_frame()
+                if frame is None:
+                    return
                 answers = self._answers
-                self._dispatch(frame, sections)
+                self._dispatch(*frame)
                 if self._answers == answers and not self.is_over:
-                    self._unasked(frame, sections)
+                    self._spend(*frame)
         except protocol.ProtocolError as error:
             self.kill(f"broke the protocol: {error}")
 
     def ended(self, reason: str) -> None:
         if not self.gone.done():
             self.gone.set_result(None)
+        while self._is_resting and not (self.is_held or self.is_over):  # what it said before its end is heard
+            self._is_resting = False
+            self._hear()
         if not self.is_over:
             assert self._process is not None
             tail = self._process.stderr_tail()[-2_000:]
@@ -436,7 +472,9 @@ class Worker:
         if self.code is None:
             return
         key = self._speaker(self.code, frame.a)
-        for line in frame.lines:
+        room = max(0, limits.WORKER_UNASKED_BYTES_MAX - self._unasked_cost) // UNASKED_COST
+        self._lines_dropped += max(0, len(frame.lines) - room)
+        for line in frame.lines[:room]:
             self._on_log(self.code, key, frame.stream, line[: limits.LOG_LINE_BYTES_MAX])
         if frame.dropped:
             self._on_log(self.code, key, "stderr", f"({frame.dropped} more lines were dropped)")

@@ -74,13 +74,15 @@ Deno.test("the values of an instance's indexes are bounded, all together and eac
 });
 
 Deno.test("console lines keep their order, apart by instance and stream, within bounds", () => {
-  const log = new Log();
+  let now = 1_000;
+  const log = new Log(() => now);
   log.add(1, "stdout", "a\nb\n");
   log.add(0, "stderr", "\n");
   log.add(1, "stdout", "\ud800" + "x".repeat(20_000));
   log.add(1, "stderr", "c");
   log.add(1, "stdout", "d");
   for (let i = 0; i < 2_000; i++) log.add(2, "stdout", "y");
+  now += 100;
   const frames = log.take();
   assert.deepEqual(frames.map(({ a, stream, dropped }) => [a, stream, dropped]), [
     [1, "stdout", undefined],
@@ -88,6 +90,7 @@ Deno.test("console lines keep their order, apart by instance and stream, within 
     [1, "stdout", undefined],
     [1, "stderr", undefined],
     [1, "stdout", undefined],
+    [2, "stdout", undefined],
     [2, "stdout", 1_000],
   ]);
   assert.deepEqual(frames[0]!.lines, ["a", "b"]);
@@ -99,12 +102,39 @@ Deno.test("console lines keep their order, apart by instance and stream, within 
 });
 
 Deno.test("alternating between the streams drops no more and tells it once for each", () => {
-  const log = new Log();
+  let now = 0;
+  const log = new Log(() => now);
   for (let i = 0; i < 3_000; i++) log.add(1, i % 2 ? "stderr" : "stdout", "z");
+  now += 100;
   const frames = log.take();
-  assert.equal(frames.length, 2_000);
+  assert.equal(frames.length, 2_002);
   assert.deepEqual(frames.map(({ dropped }) => dropped ?? 0).filter((dropped) => dropped), [500, 500]);
   assert.deepEqual(log.take(), []);
+});
+
+Deno.test("lines are counted over a tenth of a second, however often they are taken", () => {
+  let now = 0;
+  const log = new Log(() => now);
+  let kept = 0;
+  for (let i = 0; i < 5_000; i++) {
+    log.add(1, "stdout", "");
+    for (const { lines } of log.take()) kept += lines.length;
+  }
+  assert.equal(kept, 1_000);
+  for (let a = 2; a < 100; a++) {
+    for (let i = 0; i < 100; i++) log.add(a, "stdout", "\n\n\n");
+  }
+  kept += log.take().flatMap(({ lines }) => lines).length;
+  assert.equal(kept, 2_000);
+  assert(log.isEmpty && log.isDropping);
+  now += 100;
+  assert(!log.isEmpty);
+  const told = log.take();
+  assert(told.every(({ lines }) => lines.length === 0));
+  assert.equal(told.reduce((sum, { dropped }) => sum + dropped!, 0), 5_000 + 98 * 300 - 2_000);
+  assert(log.isEmpty && !log.isDropping);
+  log.add(1, "stdout", "again");
+  assert.deepEqual(log.take()[0]!.lines, ["again"]);
 });
 
 Deno.test("the least recently used idle activation is forgotten when memory is full", () => {

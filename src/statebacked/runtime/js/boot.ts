@@ -15,6 +15,8 @@ import { type Host, type Library, Worker } from "./worker.ts";
 
 const READ_BYTES = 262_144;
 const LOG_FRAME_BYTES_MAX = 1_000_000;
+const TELL_DROPPED_MS = 110;
+const PLACE = new URL(".", import.meta.url).href;
 
 export async function boot(library: Library): Promise<never> {
   const owners = new AsyncLocalStorage<Owner>();
@@ -55,6 +57,11 @@ async function serve(natives: Natives, worker: Worker, writer: Writer): Promise<
   }
 }
 
+/** Traces name the worker's own file; where it is on the server is nobody's business. */
+function withoutPlace(text: string): string {
+  return text.includes("file://") ? text.replaceAll(PLACE, "statebacked:") : text;
+}
+
 /** User code comes from a blob: URL, never by a name of the file system. */
 function importer(): (source: string) => Promise<Exports> {
   const { createObjectURL, revokeObjectURL } = URL;
@@ -73,10 +80,12 @@ function importer(): (source: string) => Promise<Exports> {
 /** Gathers frames and console lines, and writes them once a turn of the loop. */
 class Writer {
   readonly #encoder = new Encoder();
-  readonly #log = new Log();
+  readonly #log = new Log(Date.now);
   readonly #later = queueMicrotask;
+  readonly #afterWhile: (run: () => void, ms: number) => unknown = setTimeout;
   #natives: Natives | null = null;
   #isDue = false;
+  #isTelling = false;
 
   start(natives: Natives): void {
     this.#natives = natives;
@@ -97,8 +106,9 @@ class Writer {
 
   log(a: number, stream: "stdout" | "stderr", text: string): void {
     try {
-      this.#log.add(a, stream, text);
+      this.#log.add(a, stream, withoutPlace(text));
       this.#due();
+      if (this.#log.isDropping) this.#tellLater();
     } catch (thrown) {
       this.#natives!.fatal(thrown); // not an error of whoever speaks
     }
@@ -112,6 +122,17 @@ class Writer {
   #drain(): void {
     if (this.#log.isEmpty) return;
     for (const frame of this.#log.take()) this.#encoder.push(frame, [], LOG_FRAME_BYTES_MAX);
+  }
+
+  /** Somebody hears of dropped lines, also when nothing more is said. */
+  #tellLater(): void {
+    if (this.#isTelling) return;
+    this.#isTelling = true;
+    const afterWhile = this.#afterWhile;
+    afterWhile(() => {
+      this.#isTelling = false;
+      this.#due();
+    }, TELL_DROPPED_MS);
   }
 
   #due(): void {
