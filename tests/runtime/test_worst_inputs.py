@@ -1,4 +1,4 @@
-"""The worst that a worker can say: what it costs is bounded in each turn of the event loop, and between two looks.
+"""The worst that a worker can say: what it costs is bounded in a turn of the loop, and between two looks.
 
 Work is counted in lines and bytes that are handled, never in time.
 """

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from statebacked.model.limits import FETCH_CHUNK_BYTES_MAX
+from statebacked.model.limits import FETCH_CHUNK_BYTES_MAX, FETCH_GZIP_MEMBERS_MAX
 from statebacked.ports.egress import EgressFailed
 
 CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
@@ -54,6 +54,7 @@ class _Inflater:
         self._is_undecided = coding == "deflate"
         self._held = b""
         self._stream = zlib.decompressobj(self._format)
+        self._members = 1
 
     @property
     def is_whole(self) -> bool:
@@ -73,7 +74,7 @@ class _Inflater:
             if self._stream.eof:
                 if self._format != _GZIP:
                     return  # what follows is nobody's
-                self._stream = zlib.decompressobj(_GZIP)  # gzip may have several members
+                self._begin_member()
             try:
                 piece = self._stream.decompress(data, FETCH_CHUNK_BYTES_MAX)
             except zlib.error:
@@ -82,6 +83,15 @@ class _Inflater:
                 yield piece
             data = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
             may_hold_more = len(piece) == FETCH_CHUNK_BYTES_MAX and not self._stream.eof
+
+    def _begin_member(self) -> None:
+        """gzip may have several members; each copies the rest of what came with it."""
+        self._members += 1
+        if self._members > FETCH_GZIP_MEMBERS_MAX:
+            raise EgressFailed(
+                f"the body of the answer is packed in more than {FETCH_GZIP_MEMBERS_MAX} parts"
+            )
+        self._stream = zlib.decompressobj(_GZIP)
 
 
 def _has_zlib_header(data: bytes) -> bool:

@@ -34,6 +34,8 @@ def check_method(method: str) -> None:
 
 def callers_headers(headers: Headers) -> list[tuple[str, str]]:
     """Those that are the caller's to say, names in lower case. Raises EgressRefused."""
+    if bytes_of(headers) > 2 * FETCH_HEADERS_BYTES_MAX:  # some of them are dropped; the rest counts below
+        raise EgressRefused(f"the headers of the request take more than {FETCH_HEADERS_BYTES_MAX:,} bytes")
     said: list[tuple[str, str]] = []
     for name, value in headers:
         value = value.strip(" \t")

@@ -7,7 +7,7 @@ closed, connections and all; one timer looks after them while there are any.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -15,6 +15,7 @@ import certifi
 import httpcore
 
 from statebacked.egress.addresses import Address
+from statebacked.egress.metered import PinnedBackend
 from statebacked.egress.urls import Target
 from statebacked.model.ids import OrgId
 
@@ -22,23 +23,6 @@ _POOLS_MAX: Final = 1_000
 _IDLE_CONNECTIONS_MAX: Final = 8  # of one pool
 
 Key = tuple[OrgId | None, Address, tuple[str, str, int]]
-
-
-class _Pinned(httpcore.AnyIOBackend):
-    """Connects to the address that was checked, whatever the name leads to by now."""
-
-    def __init__(self, address: Address) -> None:
-        self._address = str(address)
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        return await super().connect_tcp(self._address, port, timeout, local_address, socket_options)
 
 
 class _Leased:
@@ -99,7 +83,7 @@ class Pools:
             max_connections=None,
             max_keepalive_connections=_IDLE_CONNECTIONS_MAX,
             keepalive_expiry=self._kept_s,
-            network_backend=_Pinned(address),
+            network_backend=PinnedBackend(address),
         )
 
     def _look_later(self) -> None:

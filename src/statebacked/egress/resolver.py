@@ -17,6 +17,8 @@ from statebacked.ports.egress import EgressFailed, EgressRefused
 
 _LOOKUPS_PER_ORG_MAX: Final = 2  # at a time: slow name servers of one org must not hold up all others
 
+_ADDRESSES_MAX: Final = 64  # each is judged
+
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 
 
@@ -64,6 +66,8 @@ class Resolver:
             texts = ()
         if not texts:
             raise EgressFailed(f"the name {name} leads nowhere")
+        if len(texts) > _ADDRESSES_MAX:
+            raise EgressRefused(f"{name} is not allowed: it leads to more than {_ADDRESSES_MAX} addresses")
         try:
             return [*dict.fromkeys(map(parse_address, texts))]
         except ValueError:

@@ -19,9 +19,10 @@ _PORT_MIN: Final = (
 _PORT_MAX: Final = 65_535
 _STRICT: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<path>/[!-~]*)?(?P<query>\?[!-~]*)?"
+    r"(?P<path>/[!->@-~]*)?(?P<query>\?[!-~]*)?"
 )
 _KEPT: Final = "!$%&'()*+,/:;=?@[]~"  # of what a path or a query may hold, besides letters, digits and "-._"
+_HOST_CHARACTERS_MAX: Final = 253
 _NUMERIC_LABEL: Final = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)")
 
 
@@ -84,7 +85,10 @@ def normal(url: str, base: str = "") -> str:
     """
     try:
         parts = urlsplit(urljoin(base, url.strip()))
-        host = (parts.hostname or "").encode("idna").decode()
+        host = parts.hostname or ""
+        if len(host) > _HOST_CHARACTERS_MAX:
+            raise ValueError("no name is that long")
+        host = host.encode("idna").decode()
         port = "" if parts.port is None else f":{parts.port}"
     except (ValueError, UnicodeError):
         raise EgressRefused("the URL cannot be read") from None

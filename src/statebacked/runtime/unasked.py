@@ -1,10 +1,11 @@
 """How much is heard of what workers say and nobody asked for: log lines, events of services, requests.
 
-Theory of operation. Such a frame costs its bytes, and UNASKED_COST more for itself and for each log line, since
-small ones cost the server as much time as long ones. In a turn of the event loop one worker is heard for
-TURN_COST_MAX, so that others have their turn. Between two looks of the watchdog it is heard for
-WORKER_UNASKED_BYTES_MAX, and all workers together for UNASKED_BYTES_MAX: beyond it, a worker that has said more
-than its least share is held until the next look. Nobody reads its pipe meanwhile, so it waits when it writes.
+Theory of operation. Such a frame costs its bytes, and UNASKED_COST more for itself and for each log line,
+since small ones cost the server as much time as long ones. In a turn of the event loop one worker is heard
+for TURN_COST_MAX, so that others have their turn. Between two looks of the watchdog it is heard for
+WORKER_UNASKED_BYTES_MAX, and all workers together for UNASKED_BYTES_MAX: beyond it, a worker that has said
+more than its least share is held until the next look. Nobody reads its pipe meanwhile, so it waits when it
+writes.
 """
 
 from typing import Final
