@@ -1,8 +1,11 @@
 """Migrations: what is applied, what is refused, and that they add up to the schema that is written down."""
 
+import logging
 import re
+import resource
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -159,6 +162,69 @@ def test_dead_letters_of_before_there_was_a_bound_are_counted(connection: sqlite
         )
     database.migrate(connection, known)
     assert connection.execute("SELECT * FROM dead_letter_totals").fetchall() == [("o", 2, 10, 0)]
+
+
+# --- upgrading ---------------------------------------------------------------------------------------
+
+
+def older_database(file: Path, *, schema: int) -> None:
+    """With one row, as a server of that schema left it."""
+    database.prepare_file(file)
+    with closing(database.connect(file)) as connection:
+        database.set_up_writer(connection)
+        database.migrate(connection, database.known_migrations()[:schema])
+        connection.execute("INSERT INTO meta VALUES ('kept', x'01')")
+
+
+def rows_of(file: Path) -> tuple[int, list[tuple[object, ...]]]:
+    """Its schema, and what stands in `meta`."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        (schema,) = connection.execute("SELECT max(number) FROM schema_migrations").fetchone()
+        return schema, connection.execute("SELECT * FROM meta").fetchall()
+
+
+@pytest.mark.anyio
+async def test_an_upgrade_of_the_schema_is_told_in_one_line_and_keeps_a_copy_of_the_data_before(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    older_database(file, schema=2)
+    newest = len(database.known_migrations())
+    with caplog.at_level(logging.INFO):
+        await (await SqliteStore.open(file)).aclose()
+        await (await SqliteStore.open(file)).aclose()
+    copy = file.with_name(f"{file.name}.schema-2")
+    assert sorted(one.name for one in file.parent.iterdir()) == [file.name, copy.name]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == f"schema 2 → {newest}, a copy of the data before is {copy}"
+    assert rows_of(copy) == (2, [("kept", b"\x01")])
+    assert rows_of(file) == (newest, [("kept", b"\x01")])
+    assert copy.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.anyio
+async def test_a_new_database_is_no_upgrade(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        await (await SqliteStore.open(file)).aclose()
+    assert caplog.records == []
+    assert [one.name for one in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.anyio
+async def test_without_room_for_the_copy_the_schema_stays_as_it_was(file: Path) -> None:
+    older_database(file, schema=2)
+    with closing(database.connect(file)) as connection:
+        connection.execute("INSERT INTO meta VALUES ('large', zeroblob(3000000))")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        with pytest.raises(StoreFailed, match="cannot be opened"):
+            await SqliteStore.open(file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert rows_of(file)[0] == 2
+    assert not list(file.parent.glob("*.schema-*"))
+    await (await SqliteStore.open(file)).aclose()
+    assert rows_of(file.with_name(f"{file.name}.schema-2"))[0] == 2
 
 
 # --- the schema and the statements on it ---------------------------------------------------------

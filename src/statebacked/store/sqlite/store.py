@@ -81,7 +81,7 @@ class SqliteStore(SqliteOutbox, SqliteIndexes):
             with_schema = connect(file)
             try:
                 database.set_up_writer(with_schema)
-                database.migrate(with_schema, database.known_migrations())
+                database.migrate(with_schema, database.known_migrations(), copied_from=file)
             finally:
                 with_schema.close()
         except (sqlite3.Error, OSError) as exc:
