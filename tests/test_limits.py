@@ -204,6 +204,18 @@ REACHED_BY = {
     ),
     "PRINTABLE_NAME_CHARACTERS_MAX": "api/test_keys.py::test_an_orgs_name_is_printable",
     "CURSOR_CHARACTERS_MAX": "api/test_cursors.py::test_a_damaged_cursor_is_refused",
+    "WAITING_CONNECTIONS_MAX": "e2e/test_restarts.py::test_connections_wait_while_there_is_no_server",
+    "SERVER_START_ATTEMPTS_MAX": (
+        "serve/test_supervisor.py::test_a_server_that_crashes_before_it_is_ready_is_tried_a_few_times"
+    ),
+    "SERVER_RESTART_FIRST_MS": (
+        "serve/test_supervisor.py::test_a_server_that_crashes_before_it_is_ready_is_tried_a_few_times"
+    ),
+    "SERVER_RESTART_LONGEST_MS": "serve/test_supervisor.py::test_pauses_double_up_to_the_longest",
+    "SERVER_QUICK_FAILURE_MS": "serve/test_supervisor.py::test_pauses_double_up_to_the_longest",
+    "SERVER_STOP_GRACE_MS": (
+        "serve/test_supervisor.py::test_a_server_that_does_not_stop_in_its_time_is_killed"
+    ),
 }
 
 

@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 
 from statebacked.api.application import ApiParts, ApiSettings, Application, build_application
+from statebacked.api.listeners import are_loopback, listen, local_url_of, url_of
 from statebacked.api.one_write import OneWriteProtocol
 from statebacked.auth.first_start import AdminFile, ensure_admin
 from statebacked.auth.secrets import Keyring, open_keyring
@@ -25,7 +26,11 @@ from statebacked.logs.reading import Logs
 from statebacked.logs.retention import Retention
 from statebacked.logs.watching import Watches
 from statebacked.model.ids import InstanceKey, Instant, Monotonic
-from statebacked.model.limits import HEADERS_BYTES_MAX, SOCKET_MESSAGE_CHARACTERS_MAX
+from statebacked.model.limits import (
+    HEADERS_BYTES_MAX,
+    SOCKET_MESSAGE_CHARACTERS_MAX,
+    WAITING_CONNECTIONS_MAX,
+)
 from statebacked.model.logs import OutputType
 from statebacked.model.values import Now
 from statebacked.ports.machines import Code, MachineLog
@@ -41,7 +46,6 @@ logger = structlog.get_logger(__name__)
 DATABASE = "statebacked.sqlite3"
 LOG_DATABASE = "logs.sqlite3"
 STEP_GRACE_MS = 5_000  # a compute is an authorizer and a step, each with its own limit in the worker
-LOOPBACK = ("127.", "::1", "localhost")
 
 
 class SystemClock:
@@ -55,26 +59,36 @@ class RandomIds:
 
 
 class Server:
-    """A server that listens at `url`. `admin` is None when its admin.json was taken away."""
+    """A server that listens at `url`. `admin` is None when its admin.json was taken away. `fenced` is set
+    when another server has taken its store: it can commit nothing any more."""
 
-    def __init__(self, settings: Settings, url: str, admin: AdminFile | None) -> None:
+    def __init__(self, settings: Settings, url: str, admin: AdminFile | None, fenced: asyncio.Event) -> None:
         self.settings = settings
         self.url = url
         self.admin = admin
+        self.fenced = fenced
 
 
 @asynccontextmanager
 async def open_server(
-    settings: Settings, machine_log: MachineLog, *, expose_machine_texts: bool = False
+    settings: Settings,
+    machine_log: MachineLog,
+    *,
+    listeners: Sequence[socket.socket] = (),
+    expose_machine_texts: bool = False,
 ) -> AsyncIterator[Server]:
     """A server from its first durable byte to its last socket. Leaving it is the graceful stop: stop
     accepting, let steps commit, answer everyone with the durable state, close sockets last.
 
+    It accepts from `listeners` and closes them; without any it binds the address of the settings. A
+    connection that it has not accepted when it stops waits for whoever else holds the socket.
     Raises OSError for an address that is taken, MasterKeyRefused and SchemaRefused.
     """
     _set_up_libraries()
-    listener = _listen(settings)
-    url = settings.public_url or _url_of(listener)
+    listeners = listeners or (listen(settings.host, settings.port),)
+    for listener in listeners:
+        listener.setblocking(False)
+    url = settings.public_url or url_of(listeners[0])
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         sandbox = asyncio.create_task(proven(find_sandbox(os.environ)))
@@ -85,7 +99,7 @@ async def open_server(
         admin = await ensure_admin(
             settings.data,
             url,
-            _local_url_of(listener),
+            local_url_of(listeners[0]),
             catalogue=store,
             keyring=keyring,
             clock=SystemClock(),
@@ -104,14 +118,15 @@ async def open_server(
         stack.push_async_callback(pool.aclose)
         engine = await _engine(settings, store, pool, tell)
         stack.push_async_callback(engine.aclose)
-        application = _application(settings, engine, store, pool, logs, keyring, expose_machine_texts)
+        api_settings = _api_settings(settings, listeners, expose_machine_texts)
+        application = _application(engine, store, pool, logs, keyring, api_settings)
         await engine.start()
         http = _Http(_http_config(application))
-        serving = asyncio.create_task(http.serve(sockets=[listener]))
+        serving = asyncio.create_task(http.serve(sockets=list(listeners)))
         stack.push_async_callback(_stop, http, serving, engine, application, settings.drain_ms)
         await http.until_listening()
         pool.prewarm()
-        yield Server(settings, url, admin)
+        yield Server(settings, url, admin, engine.fenced)
 
 
 @asynccontextmanager
@@ -151,14 +166,18 @@ async def _engine(settings: Settings, store: SqliteStore, pool: Pool, machine_lo
     )
 
 
+def _api_settings(
+    settings: Settings, listeners: Sequence[socket.socket], expose_machine_texts: bool
+) -> ApiSettings:
+    return ApiSettings(
+        public_url=settings.public_url,
+        bound_to_loopback=are_loopback(listeners),
+        expose_machine_texts=expose_machine_texts,
+    )
+
+
 def _application(
-    settings: Settings,
-    engine: Engine,
-    store: SqliteStore,
-    pool: Pool,
-    logs: Logs,
-    keyring: Keyring,
-    expose_machine_texts: bool,
+    engine: Engine, store: SqliteStore, pool: Pool, logs: Logs, keyring: Keyring, settings: ApiSettings
 ) -> Application:
     parts = ApiParts(
         engine=engine,
@@ -171,11 +190,7 @@ def _application(
         clock=SystemClock(),
         ids=RandomIds(),
         random_bytes=secrets.token_bytes,
-        settings=ApiSettings(
-            public_url=settings.public_url,
-            bound_to_loopback=settings.host.startswith(LOOPBACK),
-            expose_machine_texts=expose_machine_texts,
-        ),
+        settings=settings,
     )
     return build_application(parts)
 
@@ -200,36 +215,6 @@ def _set_up_libraries() -> None:
     os.environ.setdefault("UV_THREADPOOL_SIZE", "16")  # they resolve names; four would soon be held up
     # A socket's token stands in its URL. Beyond this line length a handshake is never answered.
     os.environ.setdefault("WEBSOCKETS_MAX_LINE_LENGTH", str(HEADERS_BYTES_MAX))
-
-
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as refused:
-        listener.close()
-        raise OSError(f"cannot listen on {settings.host}:{settings.port}: {refused.strerror}") from refused
-    listener.setblocking(False)
-    return listener
-
-
-def _url_of(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _local_url_of(listener: socket.socket) -> str:
-    """On this machine: no client connects to `any address`."""
-    host, port = listener.getsockname()[:2]
-    match host:
-        case "0.0.0.0":  # noqa: S104 (compared, not bound)
-            return f"http://127.0.0.1:{port}"
-        case "::":
-            return f"http://[::1]:{port}"
-        case _:
-            return _url_of(listener)
 
 
 async def _keyring(settings: Settings, store: SqliteStore) -> Keyring:
@@ -281,6 +266,7 @@ def _http_config(application: Application) -> uvicorn.Config:
         ws_max_size=4 * SOCKET_MESSAGE_CHARACTERS_MAX,
         ws_per_message_deflate=False,
         lifespan="off",
+        backlog=WAITING_CONNECTIONS_MAX,
         access_log=False,
         log_config=None,
         server_header=False,

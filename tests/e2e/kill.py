@@ -1,7 +1,8 @@
 """kill -9 under load, again and again, on the real thing: after each restart the laws must hold.
 
 `python -m tests.e2e.kill --kills 100 [--seed N]` (make kill). 64 clients send events to 64 instances; at a
-random moment the server is killed; it starts again on the same folder and the histories are read. The laws:
+random moment the server is killed, by chance with its supervisor or alone; one starts again on the same
+folder, and the histories are read. The laws:
 an acknowledged event is in the history once, and no event twice; a timer rings once; a service ends once; a
 message to another instance is heard once, a persistent child made and its end told once; nothing is performed
 without its transition; an instance is found by what its newest state says; no worker outlives the server.
@@ -275,16 +276,22 @@ def run(kills: int, seed: int, *, is_talkative: bool = False) -> Report:
             set_up(server, ledgers)
             for kill in range(kills):
                 after = chance.uniform(0.05, 1.5)
-                asyncio.run(load_and_kill(server, ledgers, chance, after))
-                wait_for_no_orphan(tee)
-                server = start_server(data, environment=environment)
+                is_alone = chance.random() < 0.5
+                asyncio.run(load_and_kill(server, ledgers, chance, after, is_alone=is_alone))
+                if not is_alone:
+                    wait_for_no_orphan(tee)
+                    server = start_server(data, environment=environment)
                 asyncio.run(read_histories(server, ledgers))
                 check(ledgers)
                 report.performed += check_performed_of_the_dead(tee, server, ledgers)
                 report.kills = kill + 1
                 if is_talkative:
                     done = sum(len(x.acknowledged) for x in ledgers)
-                    print(f"kill {kill + 1:3} after {after * 1000:5.0f} ms: {done} acknowledged", flush=True)
+                    what = "server" if is_alone else "supervisor and server"
+                    print(
+                        f"kill {kill + 1:3} of the {what} after {after * 1000:5.0f} ms: {done} acknowledged",
+                        flush=True,
+                    )
             finish(server, ledgers)
         finally:
             server.process.kill()
@@ -322,12 +329,16 @@ def set_up(server: RealServer, ledgers: list[Ledger]) -> None:
 
 
 async def load_and_kill(
-    server: RealServer, ledgers: list[Ledger], chance: random.Random, after: float
+    server: RealServer, ledgers: list[Ledger], chance: random.Random, after: float, *, is_alone: bool
 ) -> None:
+    """`is_alone`: the supervisor goes on, and starts the next server."""
     loading = asyncio.create_task(load(server, ledgers, chance))
     await asyncio.wait({loading}, timeout=after)
-    server.process.send_signal(signal.SIGKILL)
-    server.process.wait()
+    if is_alone:
+        os.kill(server.pid, signal.SIGKILL)
+    else:
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
     await loading
 
 

@@ -2,20 +2,19 @@
 
 import os
 import signal
-from pathlib import Path
 
-from tests.e2e.servers import RealServer
+from tests.e2e.servers import RealServer, children_of
 
 
 def kill_workers(server: RealServer) -> int:
     """kill -9 of every process that the server has started, at one moment of its time; how many."""
     killed = 0
-    server.process.send_signal(signal.SIGSTOP)
+    pid = server.pid
+    os.kill(pid, signal.SIGSTOP)
     try:
-        for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
-            for child in (thread / "children").read_text().split():
-                os.kill(int(child), signal.SIGKILL)
-                killed += 1
+        for worker in children_of(pid):
+            os.kill(worker, signal.SIGKILL)
+            killed += 1
     finally:
-        server.process.send_signal(signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
     return killed

@@ -18,12 +18,26 @@ E2E = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class RealServer:
-    """`lines` are what it printed before it was ready."""
+    """`process` is what was started: the supervisor, unless it was started without one."""
 
     process: subprocess.Popen[str]
     url: str
     data: Path
     log: Path
+    is_supervised: bool = True
+
+    @property
+    def pid(self) -> int:
+        """The process that serves at the moment. Waits until there is one."""
+        if not self.is_supervised:
+            return self.process.pid
+        while not (children := children_of(self.process.pid)):
+            assert self.process.poll() is None, self.log.read_text()
+        return children[0]
+
+    def workers(self) -> list[int]:
+        """The processes that the server has started."""
+        return children_of(self.pid)
 
     @cached_property
     def admin(self) -> dict[str, str]:
@@ -114,4 +128,9 @@ def start_server(
     with process.stdout:
         line = process.stdout.readline()
     assert line.startswith("statebacked listens on "), line + log.read_text()
-    return RealServer(process, line.split()[-1], data, log)
+    return RealServer(process, line.split()[-1], data, log, "--no-supervisor" not in arguments)
+
+
+def children_of(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]

@@ -60,7 +60,7 @@ async def soak(
     samples = []
     while time.monotonic() < until:
         await asyncio.sleep(SAMPLE_S)
-        samples.append((memory_mb([server.process.pid]), memory_mb(workers_of(server))))
+        samples.append((memory_mb([server.process.pid, server.pid]), memory_mb(server.workers())))
         print(f"{samples[-1][0]:6.0f} MB server, {samples[-1][1]:6.0f} MB workers", flush=True)
     await asyncio.gather(*sending)
     return samples
@@ -87,11 +87,6 @@ async def send(server: RealServer, ledgers: Sequence[Ledger], chance: random.Ran
         ledger.acknowledged.add(f"{kind} {id}")
         await asyncio.sleep(PAUSE_S * 2 * chance.random())
     writer.close()
-
-
-def workers_of(server: RealServer) -> list[int]:
-    tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
 
 
 def memory_mb(processes: Sequence[int]) -> float:

@@ -81,7 +81,7 @@ def test_a_disk_that_fails_loses_nothing_and_the_server_goes_on_when_it_works_ag
         answered(asker.create(BELLS, "a"))
         # Writes beyond this size fail with an I/O error.
         sizes = [file.stat().st_size for file in (tmp_path / "data").glob("statebacked.sqlite3*")]
-        pid, limit = server.process.pid, max(sizes) + 200_000
+        pid, limit = server.pid, max(sizes) + 200_000
         before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
         kept, refused = write_until_it_fails(
             asker, lambda: resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, before[1]))
@@ -300,7 +300,7 @@ def test_a_reader_that_does_not_read_costs_no_memory_and_sees_the_newest_state_i
 
 
 def resident_bytes(server: RealServer) -> int:
-    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    pages = int(Path(f"/proc/{server.pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 

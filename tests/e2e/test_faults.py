@@ -1,4 +1,4 @@
-"""Workers that are killed, servers that stop, start badly or are taken over: nobody loses anything."""
+"""Workers that are killed, servers that stop or start badly: nobody loses anything."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.e2e.asking import Asker, Json, answered, refused, subscriber
 from tests.e2e.processes import kill_workers
-from tests.e2e.servers import BIN, E2E, RealServer, real_server, start_server
+from tests.e2e.servers import BIN, E2E, RealServer, real_server
 
 FAULTY = "faulty"
 
@@ -275,30 +275,3 @@ def test_a_bad_setting_is_told(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "--settle-ms" in done.stderr
-
-
-# --- two servers ---------------------------------------------------------------------------------
-
-
-def test_a_second_server_on_the_folder_takes_over(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with real_server(data) as first:
-        one = Asker(first)
-        one.deploy(FAULTY, E2E / "machines" / "faulty.js")
-        answered(one.create(FAULTY, "shared"))
-        answered(one.send(FAULTY, "shared", "count"))
-        second = start_server(data)
-        try:
-            two = Asker(second)
-            assert answered(two.send(FAULTY, "shared", "count"))["publicContext"] == {"count": 2}
-            assert "try again" in refused(one.send(FAULTY, "shared", "count"), 503, "unavailable")
-            refused(one.create(FAULTY, "late"), 503, "unavailable")
-            assert one.http.get("/readyz").status_code == 503
-            assert one.http.get("/healthz").status_code == 200
-            assert two.http.get("/readyz").status_code == 200
-            assert answered(two.send(FAULTY, "shared", "count"))["publicContext"] == {"count": 3}
-            assert first.stop() == 0
-            assert answered(two.send(FAULTY, "shared", "count"))["publicContext"] == {"count": 4}
-            assert types_of(two.transitions(FAULTY, "shared")) == ["xstate.init"] + ["count"] * 4
-        finally:
-            second.stop()

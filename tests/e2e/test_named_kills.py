@@ -62,7 +62,7 @@ def test_a_server_killed_at_a_named_point_loses_nothing_and_does_nothing_twice(
     tmp_path: Path, point: Point
 ) -> None:
     environment = wrapper(tmp_path / "wrapper", "server", point)
-    with real_server(tmp_path / "data", environment=environment) as server:
+    with real_server(tmp_path / "data", ["--no-supervisor"], environment) as server:
         asker = Asker(server)
         asker.deploy(PATIENT, E2E / "machines" / "patient.js")
         answered(asker.create(PATIENT, "a"))

@@ -47,7 +47,7 @@ class Gate:
 
 def started(folder: Path, gate: Gate) -> AbstractContextManager[RealServer]:
     environment = {"STATEBACKED_DENO": str(gate.deno)}
-    settings = ["--settle-ms", "1000", "--log-level", "debug"]
+    settings = ["--no-supervisor", "--settle-ms", "1000", "--log-level", "debug"]
     return real_server(folder / "data", settings, environment)
 
 

@@ -16,7 +16,7 @@ from statebacked.cli.build import Bundle
 from statebacked.cli.credentials import Credentials
 from statebacked.cli.errors import CliError
 from statebacked.serve.dev import Workshop, deploy, empty_data_folder, fingerprint
-from statebacked.serve.dev_page import page_app, page_folder, serve_page
+from statebacked.serve.dev_page import listen_for_page, page_app, page_folder, serve_page
 from statebacked.serve.dev_plan import DevFile, ServerInfo
 
 CODE = Bundle(code=b"export default 1", xstate="5.33.3")
@@ -108,7 +108,7 @@ def test_reset_removes_a_data_folder_and_nothing_else(tmp_path: Path) -> None:
         with pytest.raises(CliError, match=url):
             empty_data_folder(data)
     empty_data_folder(data)
-    assert not data.exists()
+    assert list(data.iterdir()) == []
 
 
 async def watched(server: FakeServer, file: Path) -> None:
@@ -167,7 +167,7 @@ def test_the_page_knows_its_server_and_carries_the_published_client(tmp_path: Pa
     app = page_app(info, DevFile(machine="toggler", file=file), folder)
 
     async def ask() -> list[httpx.Response]:
-        async with serve_page(app, 0) as url, httpx.AsyncClient() as client:
+        async with serve_page(app, listen_for_page(0)) as url, httpx.AsyncClient() as client:
             paths = ("", "config.json", "statebacked-client.js", "statebacked-client.js")
             answers = [await client.get(url + path, timeout=60) for path in paths]
             return [*answers, await client.get(url, headers={"host": "evil.example"})]
@@ -187,9 +187,9 @@ def test_a_taken_port_is_no_reason_to_go_without_the_page(tmp_path: Path) -> Non
     app = page_app(info, TOGGLER, tmp_path)
 
     async def two() -> tuple[str, str]:
-        async with serve_page(app, 0) as first:
+        async with serve_page(app, listen_for_page(0)) as first:
             port = int(first.rsplit(":", 1)[1].rstrip("/"))
-            async with serve_page(app, port) as second:
+            async with serve_page(app, listen_for_page(port)) as second:
                 return first, second
 
     first, second = asyncio.run(two())

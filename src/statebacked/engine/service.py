@@ -59,7 +59,7 @@ class Engine:
         self._clock = clock
         self._run = ids.new("evt")
         self._envelopes = 0
-        self._is_fenced = False
+        self.fenced = asyncio.Event()  # another server has taken the store
         self._callers = Callers()
         self._codes = Codes(catalogue)
         self._fanout = Fanout(self._judge)
@@ -102,7 +102,7 @@ class Engine:
             await asyncio.sleep(SWEEP_S)
 
     def usable(self) -> bool:
-        return self._activations.is_open and not self._is_fenced
+        return self._activations.is_open and not self.fenced.is_set()
 
     async def drain(self, patience_ms: int) -> None:
         """Take no more events, let running ones settle for `patience_ms`, then answer everyone."""
@@ -126,9 +126,9 @@ class Engine:
         await self._fanout.aclose()
 
     def _fenced(self) -> None:
-        if not self._is_fenced:
+        if not self.fenced.is_set():
             logger.error("another server has taken over this store; this one takes no more events")
-        self._is_fenced = True
+        self.fenced.set()
 
     # --- writing -----------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from statebacked.cli.credentials import Credentials, read_admin_file
 from statebacked.cli.errors import ApiError, CliError
 from statebacked.cli.output import note, progress, rows_of
 from statebacked.cli.versions import upload_version
+from statebacked.serve import folder_lock
 from statebacked.serve.dev_page import page_app, page_folder, serve_page
 from statebacked.serve.dev_plan import Deployment, DevFile, ServerInfo, parse_dev_file
 from statebacked.serve.dev_text import CommandLine, deployment_text, welcome_text
@@ -39,9 +40,15 @@ INSTANCE_PAGES_MAX = 10
 WATCHED_SUFFIXES = SOURCE_SUFFIXES | {".json"}
 
 
-async def develop(server: ServerInfo, files: Sequence[DevFile], *, page_port: int) -> None:
-    """Deploys `files` to a running server, prints what to paste next, serves the example page, watches. Until
-    cancelled."""
+async def develop(
+    server: ServerInfo,
+    files: Sequence[DevFile],
+    *,
+    open_page: Callable[[], socket.socket],
+    is_again: bool = False,
+) -> None:
+    """Deploys `files` to a running server, prints what to paste next, serves the example page on the socket
+    that `open_page` gives, watches. Until cancelled. `is_again`: what to paste has been printed before."""
     credentials = Credentials(
         url=server.url, token=server.admin_token, org=server.org_id, source="statebacked dev"
     )
@@ -55,17 +62,20 @@ async def develop(server: ServerInfo, files: Sequence[DevFile], *, page_port: in
         page_url = None
         paged = next((file for file in files if page_folder(file.file) is not None), None)
         if paged is not None and (folder := page_folder(paged.file)) is not None:
-            page_url = await stack.enter_async_context(serve_page(page_app(server, paged, folder), page_port))
-        note("")
-        note(
-            welcome_text(
-                server,
-                [(file.machine, file.file) for file in files],
-                page_url=page_url,
-                command_line=find_command_line(),
+            page_url = await stack.enter_async_context(
+                serve_page(page_app(server, paged, folder), open_page())
             )
-        )
-        note("")
+        if not is_again:
+            note("")
+            note(
+                welcome_text(
+                    server,
+                    [(file.machine, file.file) for file in files],
+                    page_url=page_url,
+                    command_line=find_command_line(),
+                )
+            )
+            note("")
         await workshop.watch()
 
 
@@ -76,16 +86,20 @@ def find_command_line() -> CommandLine:
 
 
 def empty_data_folder(data: Path) -> None:
-    """`--reset`: removes a server's data, all of it. Raises CliError when the folder does not look like a
-    server's, or when its server runs."""
-    if not data.exists():
+    """`--reset`: removes a server's data, all but its lock. Raises CliError when the folder does not look
+    like a server's, or when its server runs."""
+    if not any(file.name != folder_lock.FILE_NAME for file in (data.iterdir() if data.exists() else ())):
         return
     if not (data / "admin.json").is_file():
         raise CliError(f"{data} has no admin.json: remove it by hand if it is a server's data folder")
     url = urlsplit(read_admin_file(data / "admin.json").url)
     if url.hostname is not None and url.port is not None and _is_taken(url.hostname, url.port):
         raise CliError(f"something answers at {url.geturl()}: stop the server of {data} first")
-    shutil.rmtree(data)
+    for file in data.iterdir():
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        elif file.name != folder_lock.FILE_NAME:
+            file.unlink()
 
 
 def _is_taken(host: str, port: int) -> bool:

@@ -26,7 +26,7 @@ from statebacked.cli.deno_tool import run_deno, start_deno
 from statebacked.cli.errors import BuildError, CliError
 from statebacked.serve.dev_plan import DevFile, ServerInfo
 
-__all__ = ["page_app", "page_folder", "serve_page"]
+__all__ = ["listen_for_page", "page_app", "page_folder", "serve_page"]
 
 CLIENT = "@statebacked/client@0.1.37"
 LOOPBACK = "127.0.0.1"
@@ -82,10 +82,9 @@ def browser_client(cache: Path) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def serve_page(app: Starlette, port: int) -> AsyncIterator[str]:
-    """Serves on 127.0.0.1 while the block runs, on another port when this one is taken; yields the page's
-    URL."""
-    with contextlib.closing(_listen(port)) as listener:
+async def serve_page(app: Starlette, listener: socket.socket) -> AsyncIterator[str]:
+    """Serves while the block runs, then closes `listener`; yields the page's URL."""
+    with contextlib.closing(listener):
         config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", ws="none")
         page_server = _QuietServer(config)
         task = asyncio.create_task(page_server.serve(sockets=[listener]), name="example page")
@@ -96,7 +95,8 @@ async def serve_page(app: Starlette, port: int) -> AsyncIterator[str]:
             await task
 
 
-def _listen(port: int) -> socket.socket:
+def listen_for_page(port: int) -> socket.socket:
+    """On 127.0.0.1, at any free port when this one is taken."""
     try:
         return socket.create_server((LOOPBACK, port))
     except OSError:

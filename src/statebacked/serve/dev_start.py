@@ -10,22 +10,24 @@ from statebacked.model.ids import InstanceKey
 from statebacked.model.logs import OutputType
 from statebacked.ports.machines import Code
 from statebacked.serve.dev import ServerInfo, develop, empty_data_folder, parse_dev_file
-from statebacked.serve.run import run
+from statebacked.serve.dev_page import listen_for_page
+from statebacked.serve.place import Place
+from statebacked.serve.run import Work, run
 from statebacked.settings import Settings
 
 
-def start_dev(settings: Settings, files: Sequence[str], *, is_reset: bool, page_port: int) -> int:
+def start_dev(
+    settings: Settings, files: Sequence[str], *, is_reset: bool, page_port: int, is_take_over: bool = False
+) -> int:
     """Until SIGTERM or Ctrl-C; the exit code."""
     try:
         dev_files = [parse_dev_file(text, Path.cwd()) for text in files]
         _refuse_twins([dev_file.machine for dev_file in dev_files])
-        if is_reset:
-            empty_data_folder(settings.data)
     except CliError as refused:
         print(f"statebacked dev: {refused}", file=sys.stderr)
         return 1
 
-    async def alongside(server: Server) -> None:
+    async def alongside(server: Server, place: Place) -> None:
         if server.admin is None:
             print(
                 "statebacked dev: the data folder has no admin.json; --reset makes a new one", file=sys.stderr
@@ -38,9 +40,29 @@ def start_dev(settings: Settings, files: Sequence[str], *, is_reset: bool, page_
             data=settings.data,
             allows_egress=settings.allow_egress,
         )
-        await develop(info, dev_files, page_port=page_port)
+        await develop(
+            info,
+            dev_files,
+            open_page=lambda: place.page_listener("page", lambda: listen_for_page(page_port)),
+            is_again=place.is_again,
+        )
 
-    return run(settings, alongside, machine_log=print_machine_line, is_dev=True)
+    def prepare() -> None:
+        if is_reset:
+            empty_data_folder(settings.data)
+
+    work = Work(
+        alongside=alongside,
+        prepare=prepare,
+        is_take_over=is_take_over,
+        machine_log=print_machine_line,
+        is_dev=True,
+    )
+    try:
+        return run(settings, work)
+    except CliError as refused:
+        print(f"statebacked dev: {refused}", file=sys.stderr)
+        return 1
 
 
 def _refuse_twins(machines: Sequence[str]) -> None:

@@ -1,63 +1,51 @@
-"""The `statebacked` command."""
+"""The `statebacked` command: a supervisor where a server is asked for, else the commands themselves.
 
-from typing import Annotated
+Imports next to nothing: the supervisor stays for as long as the server runs.
+"""
 
-import typer
+import os
+import sys
+from collections.abc import Mapping, Sequence
 
-from statebacked import __version__
-from statebacked.serve.options import with_settings
-from statebacked.settings import Settings
+from statebacked.serve import supervised
+from statebacked.serve.supervisor import Supervisor
 
-cli = typer.Typer(
-    name="statebacked",
-    help="Runs any XState state machine as a durable, authorised, real-time backend.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-)
-
-
-@cli.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=lambda on: _print_version(on))
-    ] = False,
-) -> None:
-    pass
-
-
-def _print_version(is_wanted: bool) -> None:
-    if is_wanted:
-        print(__version__)
-        raise typer.Exit
-
-
-@cli.command()
-@with_settings
-def serve(settings: Settings) -> None:
-    """Run a server until SIGTERM or Ctrl-C. The first start writes admin.json into the data folder."""
-    from statebacked.serve.run import run
-
-    raise typer.Exit(run(settings))
-
-
-@cli.command()
-@with_settings
-def dev(
-    settings: Settings,
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE…", help="Machine files, or NAME=FILE to choose the name.")
-    ],
-    reset: Annotated[bool, typer.Option("--reset", help="Start with an empty data folder.")] = False,
-    page_port: Annotated[
-        int, typer.Option(envvar="STATEBACKED_PAGE_PORT", help="Port of the example page; 0: any free one.")
-    ] = 7071,
-) -> None:
-    """Run a server, deploy FILEs, deploy them again whenever they change."""
-    from statebacked.serve.dev_start import start_dev
-
-    raise typer.Exit(start_dev(settings, files, is_reset=reset, page_port=page_port))
+_SUPERVISED = frozenset({"serve", "dev"})
+_CRASHED = 70  # EX_SOFTWARE: what a server that raises ends with, apart from one that refuses to start
 
 
 def main() -> None:
+    script, arguments = sys.argv[0], sys.argv[1:]
+    if supervised.begin():
+        _end_when_it_raises()
+    elif wants_supervisor(arguments, os.environ) and os.path.isfile(script):
+        sys.exit(Supervisor([sys.executable, script, *arguments]).run())
+    else:
+        _run_command()
+
+
+def wants_supervisor(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Servers have one but for `--no-supervisor`, and where another has opened the sockets (systemd), which
+    then keeps them open."""
+    if not arguments or arguments[0] not in _SUPERVISED:
+        return False
+    if {"--no-supervisor", "--help", "-h"} & set(arguments):
+        return False
+    is_off = environment.get("STATEBACKED_NO_SUPERVISOR", "").lower() in {"1", "true", "t", "yes", "y", "on"}
+    return not is_off and environment.get("LISTEN_PID") != str(os.getpid())
+
+
+def _end_when_it_raises() -> None:
+    try:
+        _run_command()
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        sys.exit(_CRASHED)
+
+
+def _run_command() -> None:
+    from statebacked.serve.commands import cli
+
     cli()

@@ -55,10 +55,7 @@ class Arena:
         return self.pool.submit(run)
 
     def workers(self) -> list[int]:
-        pids: list[int] = []
-        for thread in Path(f"/proc/{self.server.process.pid}/task").iterdir():
-            pids += [int(pid) for pid in (thread / "children").read_text().split()]
-        return pids
+        return self.server.workers()
 
     def until_few_workers(self) -> int:
         """Waits until those that nobody needs have ended; how many are left."""
@@ -69,7 +66,7 @@ class Arena:
 
     def peak_mb(self) -> int:
         """The most memory that the server itself has had."""
-        status = Path(f"/proc/{self.server.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.server.pid}/status").read_text()
         (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
         return int(line.split()[1]) // 1024
 

@@ -287,7 +287,7 @@ def test_what_is_in_force_is_told_at_start(field: Arena) -> None:
     assert len(running) >= 2
     for pid, status in running.items():
         groups = Path(f"/proc/{pid}/cgroup").read_text()
-        assert (f"/statebacked-{field.server.process.pid}-" in groups) is bool(told["cgroups"])
+        assert (f"/statebacked-{field.server.pid}-" in groups) is bool(told["cgroups"])
         assert f"Seccomp:\t{2 if told['seccomp'] else 0}\n" in status
         assert "NoNewPrivs:\t1\n" in status
         assert "CapEff:\t0000000000000000\n" in status
