@@ -13,7 +13,13 @@ GUIDE = ROOT / "docs" / "guide"
 
 @pytest.mark.parametrize(
     ("page", "runs", "outputs"),
-    [("children.md", 6, 3), ("indexes.md", 5, 3), ("migrations.md", 12, 7), ("operating.md", 9, 4)],
+    [
+        ("children.md", 6, 3),
+        ("indexes.md", 5, 3),
+        ("migrations.md", 12, 7),
+        ("operating.md", 9, 4),
+        ("restarts.md", 4, 1),
+    ],
 )
 def test_a_guide_is_true_as_pasted(tmp_path: Path, page: str, runs: int, outputs: int) -> None:
     folder = tmp_path / "my-app"

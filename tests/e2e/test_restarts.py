@@ -10,6 +10,7 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
+from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,8 +18,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from statebacked.settings import Settings
 from tests.e2e.asking import Asker, answered, refused
-from tests.e2e.servers import BIN, E2E, RealServer, children_of, real_server, start_server
+from tests.e2e.fences import blocks_of
+from tests.e2e.servers import BIN, E2E, ROOT, RealServer, children_of, real_server, start_server
 
 MACHINE = "faulty"
 EITHER = pytest.mark.parametrize("flags", [[], ["--no-supervisor"]], ids=["supervised", "alone"])
@@ -244,6 +247,27 @@ def test_a_descriptor_that_does_not_listen_is_refused(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "ListenStream" in done.stderr
+
+
+def test_the_units_in_the_guide_start_a_server(tmp_path: Path) -> None:
+    """With the socket of the one and the command of the other, as systemd would, but for paths and port."""
+    blocks = {block.title: block.text for block in blocks_of(ROOT / "docs" / "guide" / "restarts.md")}
+    units = {name: ConfigParser(interpolation=None) for name in blocks if name and name.startswith("stateb")}
+    assert set(units) == {"statebacked.service", "statebacked.socket"}
+    for name, unit in units.items():
+        unit.optionxform = str  # type: ignore[assignment, method-assign]  # their names have capitals
+        unit.read_string(blocks[name])
+    host, port = units["statebacked.socket"]["Socket"]["ListenStream"].split(":")
+    program, command, *flags = units["statebacked.service"]["Service"]["ExecStart"].split()
+    assert (Path(program).name, command, port) == ("statebacked", "serve", str(Settings().port))
+    flags = [str(tmp_path / "data") if flag == "/var/lib/statebacked" else flag for flag in flags]
+    started = ["python3", "-c", LIKE_SYSTEMD, host, str(BIN / program.rsplit("/", 1)[1]), command, *flags]
+    with started_process(started, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        bound = process.stdout.readline().strip()
+        assert process.stdout.readline() == f"statebacked listens on http://{host}:{bound}\n"
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 # --- dev -------------------------------------------------------------------------------------------
