@@ -29,6 +29,17 @@ REACHED_BY = {
     ),
     "FORM_BODY_BYTES_MAX": "api/test_keys.py::test_a_bad_exchange_is_told_in_the_standards_words",
     "HEADERS_BYTES_MAX": "api/test_edge.py::test_headers_over_their_limit_are_431",
+    "REQUEST_FRAMING_BYTES_MAX": (
+        "api/test_connections.py::test_what_is_not_a_body_is_bounded_and_ends_the_connection"
+    ),
+    "REQUEST_HEAD_MS": "api/test_connections.py::test_a_head_has_10_seconds_from_the_connection_on",
+    "PIPELINED_REQUESTS_MAX": (
+        "api/test_connections.py::test_a_flood_of_pipelined_requests_ends_the_connection"
+    ),
+    "CONNECTIONS_PER_ADDRESS_MAX": (
+        "api/test_connections.py::test_an_address_has_a_limited_number_of_connections"
+    ),
+    "QUERY_PARAMETERS_MAX": "api/test_edge.py::test_a_query_has_at_most_100_parameters",
     "BODY_READ_MS": "api/test_bodies.py::test_a_body_that_never_comes_ends_with_its_time",
     "UPLOAD_READ_MS": "api/test_bodies.py::test_a_body_that_never_comes_ends_with_its_time",
     "UPLOAD_PARTS_MAX": "api/test_versions.py::test_a_form_that_is_none_is_refused",

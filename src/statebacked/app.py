@@ -3,19 +3,23 @@
 import asyncio
 import base64
 import os
+import resource
 import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import structlog
 import uvicorn
 
 from statebacked.api.application import ApiParts, ApiSettings, Application, build_application
+from statebacked.api.connections import Connections
 from statebacked.api.listeners import are_loopback, listen, local_url_of, url_of
-from statebacked.api.one_write import OneWriteProtocol
+from statebacked.api.one_write import OneWriteProtocol, SocketProtocol
 from statebacked.auth.first_start import AdminFile, ensure_admin
 from statebacked.auth.secrets import Keyring, open_keyring
 from statebacked.core.policy import Policy
@@ -27,6 +31,7 @@ from statebacked.logs.retention import Retention
 from statebacked.logs.watching import Watches
 from statebacked.model.ids import InstanceKey, Instant, Monotonic
 from statebacked.model.limits import (
+    CONNECTIONS_PER_ADDRESS_MAX,
     HEADERS_BYTES_MAX,
     SOCKET_MESSAGE_CHARACTERS_MAX,
     WAITING_CONNECTIONS_MAX,
@@ -46,6 +51,8 @@ logger = structlog.get_logger(__name__)
 DATABASE = "statebacked.sqlite3"
 LOG_DATABASE = "logs.sqlite3"
 STEP_GRACE_MS = 5_000  # a compute is an authorizer and a step, each with its own limit in the worker
+DESCRIPTORS_WANTED = 65_536
+HEARD_WITHIN_S = 0.5  # a request that is on its way when the server stops; a restart takes that much longer
 
 
 class SystemClock:
@@ -121,7 +128,8 @@ async def open_server(
         api_settings = _api_settings(settings, listeners, expose_machine_texts)
         application = _application(engine, store, pool, logs, keyring, api_settings)
         await engine.start()
-        http = _Http(_http_config(application))
+        connections = Connections(per_address_max=min(CONNECTIONS_PER_ADDRESS_MAX, _descriptors() // 4))
+        http = _Http(_http_config(application, connections), connections)
         serving = asyncio.create_task(http.serve(sockets=list(listeners)))
         stack.push_async_callback(_stop, http, serving, engine, application, settings.drain_ms)
         await http.until_listening()
@@ -198,7 +206,7 @@ def _application(
 async def _stop(
     http: "_Http", serving: "asyncio.Task[None]", engine: Engine, application: Application, drain_ms: int
 ) -> None:
-    http.stop_accepting()
+    await http.stop_accepting()
     await engine.drain(drain_ms)
     await application.close_sockets()
     http.should_exit = True
@@ -215,6 +223,16 @@ def _set_up_libraries() -> None:
     os.environ.setdefault("UV_THREADPOOL_SIZE", "16")  # they resolve names; four would soon be held up
     # A socket's token stands in its URL. Beyond this line length a handshake is never answered.
     os.environ.setdefault("WEBSOCKETS_MAX_LINE_LENGTH", str(HEADERS_BYTES_MAX))
+
+
+def _descriptors() -> int:
+    """How many descriptors this process may have open: from now on as many as it may ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_WANTED, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 async def _keyring(settings: Settings, store: SqliteStore) -> Keyring:
@@ -258,11 +276,12 @@ def _pool(
     )
 
 
-def _http_config(application: Application) -> uvicorn.Config:
+def _http_config(application: Application, connections: Connections) -> uvicorn.Config:
+    protocol = partial(OneWriteProtocol, connections=connections)
     return uvicorn.Config(
         application,
-        http=OneWriteProtocol,
-        ws="websockets-sansio",
+        http=cast("type[asyncio.Protocol]", protocol),
+        ws=SocketProtocol,
         ws_max_size=4 * SOCKET_MESSAGE_CHARACTERS_MAX,
         ws_per_message_deflate=False,
         lifespan="off",
@@ -278,8 +297,9 @@ def _http_config(application: Application) -> uvicorn.Config:
 class _Http(uvicorn.Server):
     """uvicorn, which leaves signals to serve/run.py and tells when it listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
         super().__init__(config)
+        self._connections = connections
         self._is_listening = asyncio.Event()
 
     @contextmanager
@@ -293,6 +313,8 @@ class _Http(uvicorn.Server):
     async def until_listening(self) -> None:
         await self._is_listening.wait()
 
-    def stop_accepting(self) -> None:
+    async def stop_accepting(self) -> None:
+        """From now on each answer ends its connection. Requests on their way are still heard."""
         for listener in self.servers:
             listener.close()
+        await self._connections.stop(HEARD_WITHIN_S)

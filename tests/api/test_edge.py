@@ -1,9 +1,16 @@
 """The edge: hosts, origins, sizes, paths that do not exist."""
 
+from typing import Any
+
 import pytest
 
 from statebacked.api.application import ApiSettings
-from statebacked.model.limits import EVENT_BODY_BYTES_MAX, HEADERS_BYTES_MAX, JSON_BODY_BYTES_MAX
+from statebacked.model.limits import (
+    EVENT_BODY_BYTES_MAX,
+    HEADERS_BYTES_MAX,
+    JSON_BODY_BYTES_MAX,
+    QUERY_PARAMETERS_MAX,
+)
 from tests.api.server import ApiServer
 
 pytestmark = pytest.mark.anyio
@@ -18,12 +25,74 @@ async def test_bound_to_loopback_a_server_answers_to_loopback(server: ApiServer,
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "10.0.0.1", "", "[", "127.0.0.1.evil.example", "\xff"]
+    "host", ["evil.example", "localhost.evil.example", "10.0.0.1", "", "127.0.0.1.evil.example", "[1.2]"]
 )
 async def test_any_other_host_is_misdirected(server: ApiServer, host: str) -> None:
     async with server.client() as client:
         response = await client.get("/healthz", headers=[(b"host", host.encode("latin-1"))])
         assert (response.status_code, response.json()["code"]) == (421, "misdirected")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "[",
+        "\xff",
+        "localhost:evil",
+        "localhost:80:80",
+        "localhost:99999",
+        "localhost:+80",
+        "evil.example@localhost",
+        "a:b@localhost",
+        "localhost/",
+        "localhost?x",
+        "local host",
+        "localhost, evil.example",
+        "[::1",
+        "[::1]evil",
+        "::1",
+    ],
+)
+@pytest.mark.parametrize("bound_to_loopback", [True, False])
+async def test_a_host_that_is_none_makes_no_sense(host: str, bound_to_loopback: bool) -> None:
+    async with ApiServer(ApiSettings(bound_to_loopback=bound_to_loopback)).client() as client:
+        response = await client.get("/healthz", headers=[(b"host", host.encode("latin-1"))])
+        assert (response.status_code, response.json()["code"]) == (400, "bad-request")
+
+
+async def asked(server: ApiServer, headers: list[tuple[bytes, bytes]], **scope: Any) -> int:
+    """The status of an answer to exactly these headers."""
+    told: list[Any] = []
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    asked = {"method": "GET", "path": "/healthz", "raw_path": b"/healthz", "query_string": b"", **scope}
+    await server.app({"type": "http", "http_version": "1.1", "headers": headers, **asked}, receive, send)
+    return int(told[0]["status"])
+
+
+async def test_a_request_of_http_1_1_names_one_host(server: ApiServer) -> None:
+    host = (b"host", b"localhost")
+    assert await asked(server, [host]) == 200
+    assert await asked(server, [host, host]) == 400
+    assert await asked(server, [host, (b"host", b"evil.example")]) == 400
+    assert await asked(server, []) == 400
+    assert await asked(server, [], http_version="1.0") == 200
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"authorization", b"content-length", b"idempotency-key", b"x-statebacked-org-id", b"x-statebacked-act"],
+)
+async def test_a_header_that_decides_something_comes_once(server: ApiServer, name: bytes) -> None:
+    host = (b"host", b"localhost")
+    assert await asked(server, [host, (name, b"1")]) == 200
+    assert await asked(server, [host, (name, b"1"), (b"x-forwarded-for", b"1"), (name, b"1")]) == 400
+    assert await asked(server, [host, (b"accept", b"a"), (b"accept", b"b")]) == 200
 
 
 async def test_the_public_urls_host_is_ours() -> None:
@@ -170,6 +239,21 @@ async def test_headers_over_their_limit_are_431(server: ApiServer) -> None:
     async with server.client(x_long="x" * HEADERS_BYTES_MAX) as client:
         response = await client.get("/healthz")
         assert (response.status_code, response.json()["code"]) == (431, "headers-too-large")
+
+
+async def test_repeated_headers_and_their_names_count(server: ApiServer) -> None:
+    headers = [(b"host", b"localhost"), *[(b"x-a", b"x" * 61)] * (HEADERS_BYTES_MAX // 64)]
+    assert await asked(server, headers[:-1]) == 200
+    assert await asked(server, headers) == 431
+    assert await asked(server, [(b"host", b"localhost"), (b"x" * HEADERS_BYTES_MAX, b"")]) == 431
+
+
+async def test_a_query_has_at_most_100_parameters(server: ApiServer) -> None:
+    async with server.client(await server.token(await server.org())) as client:
+        assert (await client.get("/machines?" + "&".join(["a=1"] * QUERY_PARAMETERS_MAX))).status_code == 200
+        for path in ("/machines", "/logs", "/logs/stream", "/keys"):
+            response = await client.get(path + "?" + "&".join(["a=1"] * (QUERY_PARAMETERS_MAX + 1)))
+            assert (response.status_code, response.json()["code"]) == (400, "bad-request"), path
 
 
 async def test_get_rt_without_an_upgrade_says_what_to_do(server: ApiServer) -> None:

@@ -115,6 +115,8 @@ async def test_filters_and_to_narrow_it_down(server: ApiServer) -> None:
         ({"from": "yesterday"}, "from"),
         ({"from": "-10m"}, "from"),
         ({"from": "99999-01-01T00:00:00Z"}, "from"),
+        ({"from": "9999-12-31T23:59:59-23:59"}, "from"),
+        ({"from": time(5), "to": "9999-12-31T23:59:59.999999-00:01"}, "to"),
         ({"from": time(5), "to": "soon"}, "to"),
         ({"from": time(5), "to": time(4)}, "to"),
     ],

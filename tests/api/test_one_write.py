@@ -1,72 +1,14 @@
 """uvicorn's protocol over a transport in memory: how often it writes, and what."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
-from statebacked.api.one_write import GatheringTransport, OneWriteProtocol
+from statebacked.api.one_write import GatheringTransport
+from tests.api.memory_transport import REQUEST, UPGRADE, MemoryTransport, connect, until, whole
 
 pytestmark = pytest.mark.anyio
-
-Asgi = Callable[[Any, Any, Any], Awaitable[None]]
-REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
-UPGRADE = (
-    b"GET /rt HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
-    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-
-
-class MemoryTransport(asyncio.Transport):
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-        self.is_closed = False
-        self.protocol: Any = None
-
-    def write(self, data: Any) -> None:
-        assert not self.is_closed
-        self.writes.append(bytes(data))
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def is_closing(self) -> bool:
-        return self.is_closed
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol
-
-    def pause_reading(self) -> None:
-        return
-
-    def resume_reading(self) -> None:
-        return
-
-
-def connect(app: Asgi) -> tuple[OneWriteProtocol, MemoryTransport]:
-    config = uvicorn.Config(
-        cast("Any", app), http=OneWriteProtocol, ws="websockets-sansio", lifespan="off", log_config=None
-    )
-    config.load()
-    protocol = OneWriteProtocol(config=config, server_state=ServerState(), app_state={})
-    transport = MemoryTransport()
-    protocol.connection_made(transport)
-    return protocol, transport
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - a transport has no signal for it
-            await asyncio.sleep(0)
-
-
-async def whole(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
-    await send({"type": "http.response.body", "body": b"hello"})
 
 
 async def test_an_answer_is_one_write() -> None:

@@ -144,6 +144,21 @@ async def accepted(wire: Wire) -> None:
     assert (await wire.heard())["type"] == "websocket.accept"
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"token=%FF",
+        b"token=\xff",
+        b"x-statebacked-org-id=%FF&token=%00",
+        b"token=" + b"%" * 9_000,
+        b"&" * 9_000,
+    ],
+)
+async def test_every_upgrade_is_accepted_whatever_its_query(server: ApiServer, query: bytes) -> None:
+    async with socket(server, query_string=query) as wire:
+        await accepted(wire)
+
+
 # --- subscribing ---------------------------------------------------------------------------------
 
 

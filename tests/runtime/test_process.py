@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -242,3 +243,19 @@ def ends_within(pidfd: int, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def test_a_worker_starts_where_few_files_may_be_open() -> None:
+    told = subprocess.run(
+        [
+            *(sys.executable, "-I", "-S", str(ROOT / "src" / "statebacked" / "runtime" / "launcher.py")),
+            *(str(os.getpid()), "-1", "", "", ""),
+            *(sys.executable, "-I", "-S", "-c"),
+            "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))",
+        ],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == "(100, 100)\n"

@@ -232,7 +232,7 @@ class Application:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         common = common_headers(request_id, headers)
         try:
-            self._edge.check(headers)
+            self._edge.check(scope["headers"], headers, scope["http_version"])
             raw_path, method = raw_path_of(scope), scope["method"]
             path = self._hot_paths.find(raw_path)
             if path is not None and method == "POST" and path.what == "events":
@@ -278,7 +278,8 @@ class Application:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            self._edge.check(dict(scope["headers"]))
+            sent = scope["headers"]
+            self._edge.check(sent, dict(sent), "1.1")
             if split_path(raw_path_of(scope), self._prefix) != [b"rt"]:
                 raise NotFound("sockets are opened at /rt")
         except StateBackedError as error:

@@ -12,9 +12,9 @@ from statebacked.api.cursors import Cursors
 from statebacked.api.paths import decode_segment
 from statebacked.api.replies import Reply
 from statebacked.auth.principal import Principal, SignedInUser
-from statebacked.model.errors import InvalidParameter
+from statebacked.model.errors import BadRequest, InvalidParameter
 from statebacked.model.ids import InstanceKey, MachineName, parse_instance_name, parse_machine_name
-from statebacked.model.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
+from statebacked.model.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, QUERY_PARAMETERS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +41,12 @@ class Call:
         return parse_machine_name(self.segment("machine"))
 
     def query(self) -> dict[str, str]:
-        """The query's parameters; one without a value is there with an empty one."""
+        """The query's parameters; one without a value is there with an empty one. Raises BadRequest."""
         text = self.request.scope["query_string"].decode("latin-1")
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100))
+        try:
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=QUERY_PARAMETERS_MAX))
+        except ValueError as exc:
+            raise BadRequest(f"a query has at most {QUERY_PARAMETERS_MAX} parameters") from exc
 
     async def body(self, limit_bytes: int) -> bytes:
         """The whole body. Raises TooLarge, InvalidBody."""

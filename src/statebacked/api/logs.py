@@ -77,7 +77,7 @@ def parse_filter(call: OrgCall, parameters: Mapping[str, str]) -> LogFilter:
 
 
 def parse_time(parameters: Mapping[str, str], name: str) -> Instant | None:
-    """An ISO 8601 time, to the millisecond, from 1970 on; without an offset it is UTC. Raises
+    """An ISO 8601 time, to the millisecond, from 1970 to the year 9999; without an offset it is UTC. Raises
     InvalidParameter."""
     text = parameters.get(name)
     if not text:
@@ -87,6 +87,8 @@ def parse_time(parameters: Mapping[str, str], name: str) -> Instant | None:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         since_1970 = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        if moment > datetime.max.replace(tzinfo=UTC):
+            raise OverflowError
         at = (since_1970.days * 86_400 + since_1970.seconds) * 1000 + since_1970.microseconds // 1000
     except (ValueError, OverflowError) as exc:
         raise InvalidParameter(f"{name} must be a time such as 2030-01-31T12:00:00.000Z", name) from exc

@@ -39,9 +39,8 @@ class Sockets:
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One socket, from its upgrade to its end."""
         await receive()  # websocket.connect
-        query = parse_qs(scope["query_string"], keep_blank_values=True)
-        org = query.get(b"x-statebacked-org-id", [b""])[0] or None
-        socket = Socket(self._parts, receive, send, token=query.get(b"token", [b""])[0], org=org)
+        token, org = _credentials(scope["query_string"])
+        socket = Socket(self._parts, receive, send, token=token, org=org)
         is_stranger = isinstance(await socket.find_principal(), StateBackedError)
         address = address_of(scope)
         if self._closing:
@@ -92,3 +91,10 @@ class Sockets:
     def _revoke(self, is_affected: Callable[[Principal], bool]) -> None:
         for socket in list(self._open):
             socket.revoke(is_affected)
+
+
+def _credentials(query_string: bytes) -> tuple[bytes, bytes | None]:
+    """The token and the org of an upgrade's query, byte for byte as they were percent-encoded."""
+    query = parse_qs(query_string.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    token, org = (query.get(name, [""])[0].encode("latin-1") for name in ("token", "x-statebacked-org-id"))
+    return token, org or None

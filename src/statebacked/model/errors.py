@@ -21,6 +21,7 @@ StateBackedError            code, status, message
 │   ├── IdempotencyKeyReused 409 idempotency-key-reused
 │   └── AlreadyFinalized    409 already-finalized
 ├── MethodNotAllowed        405 method-not-allowed
+├── RequestTimeout          408 request-timeout
 ├── Misdirected             421 misdirected: the Host header names another server
 ├── TooLarge                413 body-too-large
 │   ├── BundleTooLarge      413 bundle-too-large
@@ -131,6 +132,11 @@ class AlreadyFinalized(Conflict):
 class MethodNotAllowed(StateBackedError):
     code = "method-not-allowed"
     status = 405
+
+
+class RequestTimeout(StateBackedError):
+    code = "request-timeout"
+    status = 408
 
 
 class Misdirected(StateBackedError):

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES_MAX, _FILES_MAX))
+    _limit_files()
     _go_first_when_memory_ends()
     for entrance in groups.splitlines():
         _enter(entrance)
@@ -66,6 +66,12 @@ def main(argv: list[str]) -> None:
     if readable:
         _confine_to(readable.split("\n"))
     _become(command, environ, program)
+
+
+def _limit_files() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    files = _FILES_MAX if hard == resource.RLIM_INFINITY else min(_FILES_MAX, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
 
 def _go_first_when_memory_ends() -> None:
