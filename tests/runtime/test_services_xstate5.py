@@ -116,8 +116,8 @@ def test_a_stopped_service_is_over_and_its_error_can_follow(worker5: WorkerProce
     assert worker5.log_lines(1) == ["cleaned up"]
     failed = step(instance.fail(("cb", 1), "too slow"))
     assert failed.event["type"] == "xstate.error.actor.cb"
-    assert failed.event["error"]["message"] == "too slow"
-    assert failed.event["error"]["code"] == "service-lost"
+    error = {"message": "too slow", "own": {"code": "service-lost"}}
+    assert failed.event["error"] == {"$$statebacked": "Error", "value": error}
     assert step(instance.send("echo")).changed, "sends to it go nowhere"
 
 
@@ -146,7 +146,7 @@ def test_a_refused_result_can_be_reported_as_an_error(worker5: WorkerProcess) ->
     assert isinstance(refusal, Refusal)
     assert refusal.code == "context-too-large"
     step(instance.fail(("p", 1), refusal.message))
-    assert (instance.value, instance.context["why"]["message"]) == ("b", refusal.message)
+    assert (instance.value, instance.context["why"]["value"]["message"]) == ("b", refusal.message)
 
 
 def test_a_service_that_fails_to_start_is_over_at_once(worker5: WorkerProcess) -> None:

@@ -135,7 +135,7 @@ def test_an_event_is_authorised_on_the_step_before_it_in_one_compute(worker4: Wo
         1, 0, [init, event, event], ["{}", '{"type":"go"}', "{}", '{"type":"go"}', "{}"]
     )
     assert [each["changed"] for each in header["steps"]] == [True, True, True]
-    assert worker4.log_lines(1)[-1] == '{ at: "1970-01-01T00:00:00.000Z" }'
+    assert worker4.log_lines(1)[-1] == "{ at: 1970-01-01T00:00:00.000Z }"
 
 
 def test_a_bundle_finds_the_subpaths_of_the_linked_copy(worker4: WorkerProcess) -> None:

@@ -10,6 +10,7 @@ from statebacked.api.use_cases import Engine
 from statebacked.api.wire import iso
 from statebacked.model.ids import InstanceName, MachineName, parse_instance_name, parse_machine_name
 from statebacked.model.rows import DeadLetter
+from statebacked.model.tagged import shown
 from statebacked.model.values import Address
 from statebacked.ports.store import DeadLetters
 
@@ -60,7 +61,7 @@ def _item(letter: DeadLetter) -> dict[str, object]:
         "kind": letter.kind,
         "machine": letter.sender.machine,
         "instance": letter.sender.name,
-        "event": msgspec.Raw(letter.event),
+        "event": msgspec.Raw(shown(letter.event)),
         "dueAt": iso(letter.due),
         "attempts": letter.attempts,
         "reason": letter.reason,

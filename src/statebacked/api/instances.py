@@ -23,6 +23,7 @@ from statebacked.model.errors import InvalidCursor, NotFound
 from statebacked.model.ids import InstanceKey, Seq, VersionId, parse_instance_name
 from statebacked.model.limits import EVENT_BODY_BYTES_MAX
 from statebacked.model.machine import InstanceSummary
+from statebacked.model.tagged import shown
 from statebacked.ports.catalogue import Catalogue
 from statebacked.ports.store import Store
 
@@ -81,7 +82,7 @@ class InstanceRoutes:
         return json_reply(
             {
                 "state": msgspec.Raw(record.view.value),
-                "context": msgspec.Raw(record.context),
+                "context": msgspec.Raw(shown(record.context)),
                 "status": record.status,
                 **({"throttled": True} if self._engine.is_throttled(record.key) else {}),
                 "tags": msgspec.Raw(record.view.tags),

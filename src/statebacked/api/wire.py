@@ -16,6 +16,7 @@ from statebacked.model.limits import EVENT_BODY_DEPTH_MAX, NUMBER_CHARACTERS_MAX
 from statebacked.model.logs import LogEntry
 from statebacked.model.machine import Version
 from statebacked.model.rows import StateView, Transition
+from statebacked.model.tagged import shown
 from statebacked.model.values import Json
 
 # --- bodies that come in -------------------------------------------------------------------------
@@ -222,10 +223,11 @@ def version_info(version: Version) -> Mapping[str, str]:
 
 def transition_item(transition: Transition) -> Mapping[str, object]:
     """`{createdAt, state, event}` and, of ours, what places the transition in the history."""
+    event = transition.event
     item: dict[str, object] = {
         "createdAt": iso(transition.at),
         "state": msgspec.Raw(transition.value),
-        "event": msgspec.Raw(transition.event),
+        "event": msgspec.Raw(event if transition.source == "client" else shown(event)),
         "id": transition.event_id,
         "seq": transition.seq,
         "source": transition.source,

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from statebacked.model.tagged import shown
 from statebacked.model.values import Json
 
 
@@ -13,9 +14,9 @@ _decoder = msgspec.json.Decoder(_Context)
 
 
 def public_context(context: Json) -> Json | None:
-    """The bytes of the context's member `public`, or None when it has none or is not an object."""
+    """The context's member `public` as readers get it, or None when it has none or is not an object."""
     try:
         public = _decoder.decode(context).public
     except msgspec.ValidationError:
         return None
-    return None if public is msgspec.UNSET else Json(bytes(public))
+    return None if public is msgspec.UNSET else shown(Json(bytes(public)))

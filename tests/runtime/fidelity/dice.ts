@@ -25,7 +25,7 @@ export class Dice {
   }
 
   pick<T>(from: readonly T[]): T {
-    return from[this.below(from.length)];
+    return from[this.below(from.length)]!;
   }
 
   /** `least` to `most` of what `make` makes. */

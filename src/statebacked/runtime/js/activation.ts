@@ -6,9 +6,8 @@
 // drops it. Services are the reason why a state is put back in place and not loaded anew: they go on.
 
 import type { Adapter, Instance, Outlet } from "./adapter.ts";
+import { fromText } from "./json.ts";
 import type { Indexed } from "./selectors.ts";
-
-const { parse } = JSON;
 
 /** A state as JSON. `indexes`: what its context gives the indexes; null when there are none, or nobody has looked. */
 export interface Texts {
@@ -79,7 +78,7 @@ export class Activation {
 
   /** Resume a durable state from the store. */
   restore(seq: number, snapshot: string, context: string): void {
-    this.instance.restore(parse(snapshot), parse(context));
+    this.instance.restore(fromText(snapshot), fromText(context));
     const value = JSON.stringify(this.instance.current()?.value);
     this.durable = { seq, value, snapshot, context, indexes: null };
   }
@@ -113,7 +112,7 @@ export class Activation {
   /** Before user code looks at the context: while no service runs it is exactly what its JSON gives. */
   canonicalise(texts: Texts | null): void {
     if (!this.isTouched || texts === null || this.instance.hasServices()) return;
-    this.instance.canonicalise(parse(texts.context));
+    this.instance.canonicalise(fromText(texts.context));
     this.isTouched = false;
   }
 
@@ -125,11 +124,11 @@ export class Activation {
     try {
       if (instance.hasServices()) {
         if (instance.revert === undefined) return false;
-        instance.revert(parse(texts.snapshot), parse(texts.context));
+        instance.revert(fromText(texts.snapshot), fromText(texts.context));
       } else {
         instance.dispose();
         this.instance = this.#create();
-        this.instance.restore(parse(texts.snapshot), parse(texts.context));
+        this.instance.restore(fromText(texts.snapshot), fromText(texts.context));
       }
     } catch {
       return false; // the machine does not take back its own state: it is as good as lost

@@ -6,7 +6,7 @@ import type { Computed } from "./adapter.ts";
 import { ask, type WriteRequest } from "./authorize.ts";
 import type { Compute, Item, Refusal, StepHeader } from "./frames.ts";
 import { RESERVED } from "./instances.ts";
-import { eventText, hasType, jsonText, placedMessageOf, traceOf } from "./json.ts";
+import { eventText, fromText, hasType, jsonText, placedMessageOf, shownText, traceOf } from "./json.ts";
 import { outHead, outSections, senderOf, sentText, timerHead } from "./outgoing.ts";
 import { computing, type Owner } from "./owner.ts";
 import { utf8Length } from "./protocol.ts";
@@ -94,9 +94,9 @@ export class Job {
   #prepare(item: Item): Prepared {
     let value: unknown;
     if (item.k === "event") value = eventOf(this.#next(), item);
-    else if (item.k === "init") value = item.context ? parse(this.#next()) : undefined;
+    else if (item.k === "init") value = item.context ? valueOf(this.#next(), item) : undefined;
     else if (item.k === "inside") value = this.#held(item.token);
-    else if (item.k === "done") value = this.on.instance.childDone(item.service[0], parse(this.#next()));
+    else if (item.k === "done") value = this.on.instance.childDone(item.service[0], fromText(this.#next()));
     else value = this.on.instance.serviceError(item.service[0], failure(item.code, item.message));
     const auth: unknown = item.auth ? parse(this.#next()) : undefined;
     return { item, value, auth };
@@ -216,7 +216,7 @@ export class Job {
     if (step.ev) sections.push(eventText(value));
     sections.push(texts.value, jsonText(computed.tags), texts.snapshot);
     if (step.ctx) sections.push(texts.context);
-    if (step.pub) sections.push(jsonText(shown));
+    if (step.pub) sections.push(shownText(shown));
     for (const timer of computed.timers) if (timer[0] === "set") sections.push(sentText(timer[3]));
     for (const event of computed.sends) sections.push(sentText(event));
     if (hasOut) sections.push(...outSections(computed));
@@ -268,6 +268,9 @@ export class Job {
         "context-too-large",
         `the context would take ${utf8Length(context)} bytes of JSON; ${max} may be`,
       );
+    }
+    if (context !== known) {
+      this.worker.losses.look(computed.context, (line) => this.worker.tell(this.on, line));
     }
     return {
       seq: (this.#texts?.seq ?? 0) + 1,
@@ -347,8 +350,13 @@ export class Job {
   }
 }
 
+/** What a client sends is plain data, whatever it looks like; all else a worker has written. */
+function valueOf(payload: string, { source }: Item): unknown {
+  return source === "client" ? parse(payload) : fromText(payload);
+}
+
 function eventOf(payload: string, item: Item): { type: string } {
-  const event: unknown = parse(payload);
+  const event = valueOf(payload, item);
   if (!hasType(event)) throw new Refused("machine-error", "an event is an object with a string type");
   const isOutside = item.source === "client" || item.source === "instance";
   if (isOutside && RESERVED.test(event.type)) {
@@ -367,10 +375,7 @@ export function publicOf(context: unknown): unknown {
     : undefined;
 }
 
-/** The error of a service that was lost or stopped; unlike most errors it keeps its text as JSON. */
+/** The error of a service that was lost or stopped. */
 function failure(code: string, message: string): Error {
-  return Object.defineProperties(new Error(message), {
-    message: { value: message, enumerable: true, writable: true, configurable: true },
-    code: { value: code, enumerable: true, writable: true, configurable: true },
-  });
+  return Object.assign(new Error(message), { code });
 }

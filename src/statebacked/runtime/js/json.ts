@@ -1,38 +1,64 @@
 // What user code holds, as JSON text that the host stores without looking into it.
 
+import { isNative, plainText } from "./builtins.ts";
 import { framesOf, readable, sourceOf } from "./places.ts";
+import { asData, DEPTH_MAX, type Form, MARK, revived } from "./tagged.ts";
 
-const { stringify } = JSON;
+const { parse, stringify } = JSON;
+const { getPrototypeOf, prototype } = Object;
 
-export const DEPTH_MAX = 128;
+export { DEPTH_MAX };
 
 /**
- * The JSON of a value; `null` for what JSON has no word for. Throws for cycles, bigints, and nesting beyond DEPTH_MAX.
- * `known` is returned, the very string, when the JSON equals it: it has been looked at before.
+ * The JSON of a value, to be read by `fromText`; `null` for what JSON has no word for. Throws for cycles, bigints, and
+ * nesting beyond DEPTH_MAX. `known` is returned, the very string, when the JSON equals it: it has been looked at before.
  */
 export function jsonText(value: unknown, known?: string): string {
-  const text = stringify(value) as string | undefined;
+  return textOf(value, "tagged", known);
+}
+
+/** The JSON of a value, for readers: what it holds besides plain data is shown as such. */
+export function shownText(value: unknown): string {
+  return textOf(value, "shown");
+}
+
+/** What `jsonText` was given, as far as it is kept. Never for the text of a client, who could write anything into it. */
+export function fromText(text: string): unknown {
+  const value: unknown = parse(text);
+  return text.includes(MARK) ? revived(value) : value;
+}
+
+function textOf(value: unknown, form: Form, known?: string): string {
+  let text = plainText(value);
   if (text === undefined) return "null";
-  if (text === known) return known;
-  if (text.length > 2 * DEPTH_MAX && isDeeperThan(value, DEPTH_MAX)) {
-    throw new TypeError(`a value is nested deeper than ${DEPTH_MAX}`);
+  if (text !== null && text === known) return known;
+  if (text === null || (form === "tagged" && text.includes(MARK))) {
+    text = stringify(asData(value, form)) as string | undefined ?? "null";
+    if (text === known) return known;
   }
+  if (isTooDeep(text)) throw new TypeError(`a value is nested deeper than ${DEPTH_MAX}`);
   return text.includes("\\ud") ? withoutLoneSurrogates(text) : text;
 }
 
-/** The JSON of an event that user code made, for the history: errors keep their message, the rest must not throw. */
+/** The JSON of an event that user code made, for the history: what has none leaves its type. */
 export function eventText(event: unknown): string {
   try {
-    const text = stringify(event, errorsAsData) as string | undefined;
-    if (
-      text !== undefined && hasType(event) && !(text.length > 2 * DEPTH_MAX && isDeeperThan(event, DEPTH_MAX))
-    ) {
-      return text.includes("\\ud") ? withoutLoneSurrogates(text) : text;
-    }
+    if (hasType(event)) return jsonText(asRecord(event));
   } catch {
     // A cycle or a bigint: the machine still gets the very object, the history only its type.
   }
   return stringify({ type: hasType(event) ? event.type : String(event) });
+}
+
+/** An event has members, of which the host reads one: no tag stands in its place, be it an Error or a Map. */
+export function asRecord(event: { type: string }): { type: string } {
+  const of: unknown = getPrototypeOf(event);
+  if (of === prototype || of === null) return event;
+  const { toJSON } = event as { toJSON?: unknown };
+  if (typeof toJSON !== "function" || isNative(toJSON)) return { ...event, type: event.type };
+  const said = (toJSON as (key: string) => unknown).call(event, "");
+  if (!hasType(said)) throw new TypeError("the toJSON of an event gives no object with a string type");
+  return { ...said, toJSON: undefined, type: said.type } as { type: string };
 }
 
 export function hasType(event: unknown): event is { type: string } {
@@ -40,23 +66,42 @@ export function hasType(event: unknown): event is { type: string } {
     typeof (event as { type?: unknown }).type === "string";
 }
 
-function errorsAsData(_key: string, value: unknown): unknown {
-  return value instanceof Error ? { ...value, name: value.name, message: value.message } : value;
-}
-
 /** JSON.stringify writes a lone surrogate as an escape (a backslash before it would be escaped itself). */
 function withoutLoneSurrogates(text: string): string {
   return text.replace(/\\(?:ud[89a-f][0-9a-f]{2}|.)/g, (escape) => escape.length === 6 ? "\\ufffd" : escape);
 }
 
-function isDeeperThan(value: unknown, depth: number): boolean {
-  if (typeof value !== "object" || value === null) return false;
-  if (depth === 0) return true;
-  if (typeof (value as { toJSON?: unknown }).toJSON === "function") return false; // its JSON is made by itself, and shallow
-  for (const key in value) {
-    if (isDeeperThan((value as Record<string, unknown>)[key], depth - 1)) return true;
+/** Whether valid JSON nests deeper than DEPTH_MAX. Text with fewer brackets is not looked into. */
+function isTooDeep(text: string): boolean {
+  if (text.length <= 2 * DEPTH_MAX) return false;
+  if (countUpTo(DEPTH_MAX, text, "{") + countUpTo(DEPTH_MAX, text, "[") <= DEPTH_MAX) return false;
+  let depth = 0;
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at);
+    if (unit === QUOTE) at = endOfString(text, at);
+    else if (unit === OPEN_BRACE || unit === OPEN_BRACKET) {
+      if (++depth > DEPTH_MAX) return true;
+    } else if (unit === CLOSE_BRACE || unit === CLOSE_BRACKET) depth -= 1;
   }
   return false;
+}
+
+const [QUOTE, BACKSLASH, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] = [34, 92, 123, 125, 91, 93];
+
+function countUpTo(max: number, text: string, bracket: string): number {
+  let count = 0;
+  for (let at = text.indexOf(bracket); at >= 0 && count <= max; at = text.indexOf(bracket, at + 1)) count++;
+  return count;
+}
+
+/** Where the string that begins at `at` has its closing quote. */
+function endOfString(text: string, at: number): number {
+  for (at += 1; at < text.length; at++) {
+    const unit = text.charCodeAt(at);
+    if (unit === QUOTE) return at;
+    if (unit === BACKSLASH) at += 1;
+  }
+  return at;
 }
 
 /** What to tell about something thrown: its message, or what it says of itself. */

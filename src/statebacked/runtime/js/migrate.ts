@@ -1,10 +1,9 @@
 // The code of a migration: maps each leaf state of an outline, and the context, from one version to another.
 
-import { jsonText, messageOf, placedMessageOf } from "./json.ts";
+import { fromText, jsonText, messageOf, placedMessageOf } from "./json.ts";
 import { type Outline, type Path, said, startsWith, type Waiting } from "./outline.ts";
 import type { Exports } from "./program.ts";
 
-const { parse } = JSON;
 const PATH_STEPS_MAX = 64;
 
 /** What a migration's module exports, as the published @statebacked/machine declares it. */
@@ -33,7 +32,7 @@ export interface Migrated {
 
 /** Throws an Error whose message is for the machine's owner. */
 export function migrate(upgrades: Upgrades, outline: Outline, context: string): Migrated {
-  const shown: unknown = parse(context); // what upgradeState does to it, nobody sees
+  const shown = fromText(context); // what upgradeState does to it, nobody sees
   const mapped = new Map<string, Path>();
   const map = (path: Path): Path => {
     const name = said(path);
@@ -76,7 +75,7 @@ function upgradedContext(
   const copies = (paths: readonly Path[]): string[][] => paths.map((path) => [...path]);
   const made = called(
     "upgradeContext",
-    () => upgradeContext(copies(before), copies(after), parse(context)),
+    () => upgradeContext(copies(before), copies(after), fromText(context)),
   );
   if (made === undefined || isThenable(made)) {
     throw new Error(`upgradeContext gave ${kindOf(made)}: it must give the new context`);

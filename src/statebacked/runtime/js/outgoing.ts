@@ -3,7 +3,8 @@
 import type { Computed, TimerOperation } from "./adapter.ts";
 import type { OutHeader, TimerHeader } from "./frames.ts";
 import type { Address } from "./instances.ts";
-import { hasType, jsonText } from "./json.ts";
+import { asRecord, hasType, jsonText } from "./json.ts";
+import { MARK } from "./tagged.ts";
 
 export function timerHead(timer: TimerOperation): TimerHeader {
   if (timer[0] === "cancel") return timer;
@@ -40,10 +41,12 @@ export function outSections({ outgoing, output }: Computed): string[] {
   return sections;
 }
 
-/** A context with a `toJSON` of its own may come out as anything. */
+/** A context with a `toJSON` of its own may come out as anything; a Map or an Error is no object with members. */
 function contextText(context: unknown): string {
   const text = jsonText(context);
-  if (!text.startsWith("{")) throw new TypeError("a persistent child can be created with an object only");
+  if (!text.startsWith("{") || text.startsWith(`{"${MARK}":`)) {
+    throw new TypeError("a persistent child can be created with an object only");
+  }
   return abroad(text);
 }
 
@@ -58,7 +61,7 @@ function abroad(text: string): string {
 /** An event that the machine sends as data: it has to survive being stored. */
 export function sentText(event: unknown): string {
   if (!hasType(event)) throw new TypeError("a machine may send only objects with a string type");
-  return jsonText(event);
+  return jsonText(asRecord(event));
 }
 
 /** The instance that sent an event, as the host says in the authContext that it made. */

@@ -4,7 +4,7 @@ import type { Activation, Texts } from "./activation.ts";
 import type { Adapter, Outlet } from "./adapter.ts";
 import { ask } from "./authorize.ts";
 import type { Limits, Read, ReadEach } from "./frames.ts";
-import { placedMessageOf } from "./json.ts";
+import { fromText, placedMessageOf } from "./json.ts";
 import type { Owner } from "./owner.ts";
 import type { Program } from "./program.ts";
 
@@ -43,7 +43,7 @@ export function read(
   try {
     const state = live === null
       ? judges.within(owner, () => stored(judges, name, payloads))
-      : { value: parse(live.texts.value) as unknown, context: parse(live.texts.context) as unknown };
+      : { value: parse(live.texts.value) as unknown, context: fromText(live.texts.context) };
     for (const auth of payloads.slice(base ? 2 : 0)) {
       verdicts.push(judges.within(owner, () => judge(judges, owner, name, state, auth)));
     }
@@ -89,8 +89,8 @@ function answer(judges: Judges, n: number, verdicts: readonly Verdict[]): void {
 function stored({ adapter, program }: Judges, name: string, payloads: readonly string[]): State {
   const silent: Outlet = { sent: () => {} };
   const instance = adapter.instantiate(program.machine, name, silent);
-  instance.restore(parse(payloads[0]!), parse(payloads[1]!));
+  instance.restore(fromText(payloads[0]!), fromText(payloads[1]!));
   const value = instance.current()?.value;
   instance.dispose();
-  return { value, context: parse(payloads[1]!) };
+  return { value, context: fromText(payloads[1]!) };
 }

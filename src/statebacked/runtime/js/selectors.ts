@@ -1,9 +1,11 @@
 // Index selectors: JSONPath (RFC 9535) of names, positions and wildcards, from the context to strings.
 // The host has judged a path before it comes here, by the same rules.
 
+import { kindOf } from "./builtins.ts";
+import { shownText } from "./json.ts";
 import { utf8Length } from "./protocol.ts";
 
-const { parse, stringify } = JSON;
+const { parse } = JSON;
 
 const STEP =
   /\.([A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)|\[\s*(?:'((?:[^'\\]|\\['\\])*)'|"((?:[^"\\]|\\["\\])*)"|(-?\d{1,9}))\s*\]|\.\*|\[\s*\*\s*\]/y;
@@ -93,9 +95,14 @@ function walk(steps: readonly Step[], depth: number, part: unknown): unknown[] {
     : [];
 }
 
-/** What is stored in place of a live value (a Date is a string there): an instance is found by what is stored. */
+/** What readers get in place of a live value (a Date is a string there): an instance is found by what they see. */
 function asJson(node: unknown): unknown {
-  if (typeof node !== "object" || node === null || !("toJSON" in node)) return node;
-  const text = stringify(node) as string | undefined;
-  return text === undefined ? undefined : parse(text);
+  if (typeof node !== "object" || node === null || !isToldOtherwise(node)) return node;
+  return parse(shownText(node));
+}
+
+function isToldOtherwise(node: object): boolean {
+  const of: unknown = Object.getPrototypeOf(node);
+  if (of === Object.prototype || of === Array.prototype) return "toJSON" in node;
+  return kindOf(node) !== null || "toJSON" in node;
 }

@@ -4,14 +4,12 @@
 import type { Adapter } from "./adapter.ts";
 import { publicOf } from "./compute.ts";
 import { FRAME_BYTES_MAX, type Limits, type StepHeader, type Upgrade, type WorkerHeader } from "./frames.ts";
-import { jsonText, messageOf } from "./json.ts";
+import { fromText, jsonText, messageOf, shownText } from "./json.ts";
 import { migrate, type Upgrades } from "./migrate.ts";
 import type { Outline } from "./outline.ts";
 import type { Program } from "./program.ts";
 import { utf8Length } from "./protocol.ts";
 import { selectAll } from "./selectors.ts";
-
-const { parse } = JSON;
 
 /** What the parts need from the worker. A migration's worker has upgrades, any other a program. */
 export interface Parts {
@@ -37,24 +35,24 @@ export function upgrade(parts: Parts, header: Upgrade, sections: readonly string
 }
 
 function leave({ adapter, program, post }: Parts, sections: readonly string[], n: number): boolean {
-  const [snapshot, timers] = sections.map((text) => parse(text) as unknown);
+  const [snapshot, timers] = sections.map(fromText);
   const outline = adapter.outline(program!.machine, snapshot, timers as [string, string][]);
   return post({ t: "outlined", n }, [jsonText(outline)], FRAME_BYTES_MAX);
 }
 
 function pass(parts: Parts, [outline, context]: readonly string[], n: number): boolean {
-  const migrated = migrate(parts.upgrades!, parse(outline!) as Outline, context!);
+  const migrated = migrate(parts.upgrades!, fromText(outline!) as Outline, context!);
   checkContext(parts, migrated.context);
   return parts.post({ t: "outlined", n }, [jsonText(migrated.outline), migrated.context], FRAME_BYTES_MAX);
 }
 
 function arrive(parts: Parts, [text, contextText]: readonly string[], n: number): boolean {
   const program = parts.program!;
-  const outline = parse(text!) as Outline;
-  const arrived = parts.adapter.arrive(program.machine, outline, parse(contextText!));
+  const outline = fromText(text!) as Outline;
+  const arrived = parts.adapter.arrive(program.machine, outline, fromText(contextText!));
   checkRestores(parts.adapter, program, arrived.snapshot, contextText!);
   checkContext(parts, contextText!);
-  const context: unknown = parse(contextText!);
+  const context = fromText(contextText!);
   const shown = publicOf(context);
   const step: StepHeader = {
     changed: true,
@@ -75,7 +73,7 @@ function arrive(parts: Parts, [text, contextText]: readonly string[], n: number)
     jsonText(arrived.snapshot),
     contextText!,
   ];
-  if (shown !== undefined) sections.push(jsonText(shown));
+  if (shown !== undefined) sections.push(shownText(shown));
   for (const [sendId] of arrived.fresh) sections.push(jsonText({ type: sendId }));
   const { kept, gone } = arrived;
   return parts.post({ t: "arrived", n, step, kept, gone }, sections, parts.limits.step_bytes_max);
@@ -85,7 +83,7 @@ function arrive(parts: Parts, [text, contextText]: readonly string[], n: number)
 function checkRestores(adapter: Adapter, { machine }: Program, snapshot: unknown, context: string): void {
   const instance = adapter.instantiate(machine, "upgrade", { sent: () => {} });
   try {
-    instance.restore(parse(jsonText(snapshot)), parse(context));
+    instance.restore(fromText(jsonText(snapshot)), fromText(context));
   } finally {
     instance.dispose();
   }

@@ -19,6 +19,7 @@ import {
 import type { SpawnEphemeral } from "./instances.ts";
 import { eventText, hasType, placedMessageOf } from "./json.ts";
 import type { Stream } from "./log.ts";
+import { Losses } from "./losses.ts";
 import { type Upgrades, upgradesOf } from "./migrate.ts";
 import { computing, type Owner, performing, serving, speakerOf } from "./owner.ts";
 import { explain, type Exports, type Program, programOf } from "./program.ts";
@@ -56,6 +57,7 @@ export interface Library {
 export interface Services {
   readonly limits: Limits;
   readonly program: Program;
+  readonly losses: Losses;
   post(header: WorkerHeader, sections: readonly string[], bytesMax: number): boolean;
   within<T>(owner: Owner, run: () => T): T;
   /** A line for the machine's log. */
@@ -70,6 +72,7 @@ export class Worker implements Services, Judges {
   readonly #library: Library;
   readonly #fetches: Fetches;
   readonly #activations = new Activations(LIVE_BYTES_MAX);
+  readonly losses = new Losses();
   #limits: Limits | null = null;
   #adapter: Adapter | null = null;
   #program: Program | null = null;

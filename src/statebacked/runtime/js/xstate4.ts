@@ -7,6 +7,7 @@
 // and comes back as the event of a later step.
 
 import { type Adapter, type Computed, type Instance, type Outlet, UNCHANGED } from "./adapter.ts";
+import { changeParts } from "./builtins.ts";
 import { type Linked, NO_CHILDREN, restored, type Stored } from "./family.ts";
 import { type Address, computing, isPlainReference, type Reference, voiced } from "./instances.ts";
 import { copyPlain } from "./plain.ts";
@@ -293,7 +294,11 @@ const withoutMark = (event: Event): Event => {
 const withActors = (fresh: unknown, held: unknown): unknown => {
   if (!isObject(fresh) || !isObject(held)) return fresh;
   if (typeof held.send === "function" && held.id === fresh.id && !isPlainReference(held)) return held;
-  for (const key of Object.keys(fresh)) fresh[key] = withActors(fresh[key], held[key]);
+  if (fresh instanceof Map && held instanceof Map) {
+    for (const [key, part] of fresh) fresh.set(key, withActors(part, held.get(key)));
+  } else if (!ArrayBuffer.isView(fresh)) {
+    for (const key of Object.keys(fresh)) fresh[key] = withActors(fresh[key], held[key]);
+  }
   return fresh;
 };
 
@@ -306,7 +311,12 @@ const withVoices = <T>(context: T, linked: Linked): T => {
 const voice = (value: unknown): void => {
   if (!isObject(value)) return;
   if (isPlainReference(value)) voiced(value as unknown as Reference);
-  else for (const part of Object.values(value)) voice(part);
+  else {
+    changeParts(value, (part) => {
+      voice(part);
+      return part;
+    });
+  }
 };
 
 /** The reason why a default export is no usable machine of this major, or null. */

@@ -2,6 +2,7 @@
 // kept. A reference to one that is over becomes a stopped actor of that id, both after a restore and when an
 // instance settles, so that a state from the cache and one from the store are the same.
 
+import { changeParts } from "./builtins.ts";
 import { type Linked, type Stored, stored } from "./family.ts";
 import { isReference } from "./xstate5_reference.ts";
 import type { Actor5, Node5, Snapshot5 } from "./xstate5_types.ts";
@@ -94,11 +95,6 @@ export function revive(
   const referred = node["type"] === "statebacked.instance" ? refer(node) : null;
   if (referred !== null) return referred;
   if (node["xstate$$type"] === 1 && typeof node["id"] === "string") return resolve(node["id"]);
-  for (const key in node) {
-    const part = node[key];
-    if (typeof part !== "object" || part === null) continue;
-    const revived = revive(part, resolve, refer);
-    if (revived !== part) node[key] = revived;
-  }
+  changeParts(node, (part) => revive(part, resolve, refer));
   return node;
 }
