@@ -270,7 +270,7 @@ class Activations:
         if letter.kind in ("timer", "self"):
             loaded = await self.find(letter.sender)
         else:
-            self.relay.redriven(letter.instance, letter.sender, letter.to)
+            self.relay.scan_soon()  # it waits behind what else its pair has
             loaded = self._loaded.get(letter.sender)
         if loaded is not None and loaded.driver.activation.instance == letter.instance:
             loaded.driver.signal(phases.Redriven(_row_of(letter, at)))

@@ -3,10 +3,11 @@
 Theory of operation. Every message is a row of the store, written by its sender's commit and deleted by its
 recipient's. A *pair* is one sender and one recipient; within it order is kept, so only its first message is
 delivered, again after a refusal, until it is consumed or given up. What a commit has just written is known
-here at once; what was left by an earlier process is found by a scan. A delivery that gets lost, or whose end
-is not heard of because the answer of a commit was lost, is made again by the next scan; one that comes twice
-is dropped by the core, or by the store, which no longer has its row. So nothing here has to be exact but the
-order.
+here at once; what was left by an earlier process is found by a scan. A pair of which the relay does not know
+that nothing else waits in the store is read from there before its first message goes. A delivery that gets
+lost, or whose end is not heard of because the answer of a commit was lost, is made again by the next scan;
+one that comes twice is dropped by the core, or by the store, which no longer has its row. So nothing here has
+to be exact but the order.
 
 Pairs that are ready take turns (turns.py), and so do those whose message makes a child.
 """
@@ -25,7 +26,7 @@ from statebacked.model.envelopes import Cause
 from statebacked.model.ids import InstanceId, InstanceKey, Instant, OrgId, RowKey
 from statebacked.model.limits import ORG_SPAWNS_BURST, ORG_SPAWNS_PER_MINUTE
 from statebacked.model.rows import DueMessage, Message
-from statebacked.model.values import Address, Now, Target
+from statebacked.model.values import Now
 from statebacked.ports.clock import Clock
 from statebacked.ports.store import Outbox, StoreFailed
 
@@ -35,6 +36,7 @@ QUEUE_MAX = 1_000  # messages of one pair that are held in memory; the rest is r
 SCAN_ROWS_MAX = 1_000
 SCAN_MS = 60_000
 SETBACK_MS = 250
+EMPTIED_PAIRS_MAX = 10_000
 
 
 class PairId(NamedTuple):
@@ -44,10 +46,11 @@ class PairId(NamedTuple):
 
 class _Pair:
     """`queue[0]` is under way while `is_under_way`, and waits for its turn while `is_ready`. `has_more`: the
-    store may hold others behind these; `has_missed`: some came since it was last read. `may_spawn`: the turn
-    of its child has come."""
+    store may hold others behind these; `has_missed`: some came since it was last read, which was when the
+    relay had as many `doubts`. `may_spawn`: the turn of its child has come."""
 
     __slots__ = (
+        "doubts",
         "has_missed",
         "has_more",
         "id",
@@ -58,8 +61,9 @@ class _Pair:
         "wakes_at",
     )
 
-    def __init__(self, id: PairId) -> None:
+    def __init__(self, id: PairId, doubts: int) -> None:
         self.id = id
+        self.doubts = doubts
         self.queue: deque[DueMessage] = deque()
         self.has_more = False
         self.has_missed = False
@@ -79,12 +83,19 @@ class Relay:
         clock: Clock,
         deliver: Callable[[DueMessage], Awaitable[None] | None],
         departed: Callable[[InstanceKey, InstanceId, int], None],
+        *,
+        queue_max: int = QUEUE_MAX,
+        scan_rows_max: int = SCAN_ROWS_MAX,
     ) -> None:
+        self._queue_max = queue_max
+        self._scan_rows_max = scan_rows_max
         self._store = store
         self._clock = clock
         self._deliver = deliver
         self._departed = departed
         self._pairs: dict[PairId, _Pair] = {}
+        self._doubts = 0  # how often the store may have held more than is known here
+        self._emptied: dict[PairId, None] = {}  # of which nothing waits, not in the store either
         self._under_way: dict[tuple[InstanceId, RowKey], _Pair] = {}
         self._turns: Turns[_Pair] = Turns()
         self._later: list[tuple[int, int, _Pair | Nursery[_Pair]]] = []
@@ -152,18 +163,9 @@ class Relay:
             pair.queue.clear()
         self._pump()
 
-    def redriven(self, owner: InstanceId, sender: InstanceKey, to: Target | None) -> None:
-        """A dead letter waits behind what else its pair has. `to` None: for its owner."""
-        address = to if isinstance(to, Address) else None
-        pair = self._pairs.get(
-            PairId(owner, sender if address is None else InstanceKey(sender.org, *address))
-        )
-        if pair is not None:
-            pair.has_more = True
-        self.scan_soon()
-
     def scan_soon(self) -> None:
         """Something may wait in the store that is not known here, or that was lost on its way."""
+        self._doubt()
         self._must_scan = True
         self._changed.set()
 
@@ -192,32 +194,49 @@ class Relay:
         id = PairId(due.owner, due.to)
         pair = self._pairs.get(id)
         if pair is None:
-            pair = self._pairs[id] = _Pair(id)
-        if pair.has_more or len(pair.queue) >= QUEUE_MAX:
+            pair = self._pairs[id] = _Pair(id, self._doubts)
+            if id not in self._emptied:  # older ones may wait in the store: not scanned, refused or held
+                pair.has_more = True
+                self._start(self._refill(pair))
+        if self._may_have_more(pair) or len(pair.queue) >= self._queue_max:
             pair.has_more = pair.has_missed = True  # the store keeps it
             return
         pair.queue.append(due)
         if len(pair.queue) == 1:
             self._make_ready(pair)
 
+    def _doubt(self) -> None:
+        """A commit whose answer was lost, say, may have written more to any pair."""
+        self._doubts += 1
+        self._emptied.clear()
+
+    def _may_have_more(self, pair: _Pair) -> bool:
+        return pair.has_more or pair.doubts != self._doubts
+
     def _next(self, pair: _Pair) -> None:
         if pair.queue:
             self._make_ready(pair)
-        elif pair.has_more:
+        elif self._may_have_more(pair):
             self._start(self._refill(pair))
-        else:
-            self._pairs.pop(pair.id, None)
+        elif self._pairs.pop(pair.id, None) is not None:
+            self._emptied[pair.id] = None
+            if len(self._emptied) > EMPTIED_PAIRS_MAX:
+                del self._emptied[next(iter(self._emptied))]
 
     async def _refill(self, pair: _Pair) -> None:
         pair.has_missed = False
+        pair.doubts = self._doubts
         try:
-            rows = await self._store.next_messages(pair.id.owner, pair.id.to, QUEUE_MAX)
+            rows = await self._store.next_messages(pair.id.owner, pair.id.to, self._queue_max)
         except StoreFailed as failure:
             logger.error("messages cannot be read", error=str(failure))
-            self._pairs.pop(pair.id, None)
+            if self._pairs.get(pair.id) is pair:
+                del self._pairs[pair.id]
             self.scan_soon()
             return
-        pair.has_more = len(rows) == QUEUE_MAX or pair.has_missed
+        if self._pairs.get(pair.id) is not pair:
+            return  # its recipient was deleted meanwhile
+        pair.has_more = len(rows) == self._queue_max or pair.has_missed
         pair.queue.extend(rows)
         self._next(pair)
         self._pump()
@@ -322,15 +341,14 @@ class Relay:
         """Take up the first message of every pair; what has long been under way is delivered once more."""
         self._must_scan = False
         after, under_way = 0, list(self._under_way.items())
-        for pair in self._pairs.values():
-            pair.has_more = pair.has_missed = True  # a commit whose answer was lost may have written more
+        self._doubt()
         try:
             while True:
-                rows = await self._store.due_messages(now, after=after, limit=SCAN_ROWS_MAX)
+                rows = await self._store.due_messages(now, after=after, limit=self._scan_rows_max)
                 for row in rows:
                     self._found(row)
                 self._pump()
-                if len(rows) < SCAN_ROWS_MAX:
+                if len(rows) < self._scan_rows_max:
                     break
                 after = rows[-1].row
         except StoreFailed as failure:
@@ -345,7 +363,7 @@ class Relay:
         id = PairId(row.owner, row.to)
         pair = self._pairs.get(id)
         if pair is None:
-            pair = self._pairs[id] = _Pair(id)
+            pair = self._pairs[id] = _Pair(id, self._doubts)
             pair.queue.append(row)
             pair.has_more = True
             self._make_ready(pair)
