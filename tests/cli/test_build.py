@@ -10,7 +10,7 @@ from tests.cli.fake_server import FakeServer
 from tests.cli.machine_texts import AUTHORIZERS, JAVASCRIPT, XSTATE_4, XSTATE_5
 from tests.cli.npm_folders import REPOSITORY, deno_environment, npm_folder
 
-from statebacked.cli.build import Bundle, build, exported_names
+from statebacked.cli.build import Bundle, build, exported_names, read_js
 from statebacked.cli.errors import BuildError
 
 pytestmark = pytest.mark.worker
@@ -300,3 +300,40 @@ def test_a_type_error_leaves_no_machine_behind(smply: Smply, server: FakeServer,
     assert outcome.code == 1
     assert "TS2322" in outcome.err
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("files", "xstate"),
+    [
+        ({"package.json": '{"dependencies": {"xstate": "^5.33.3"}}'}, "5.33.3"),
+        ({"package.json": '{"devDependencies": {"xstate": "4"}}'}, "4.0.0"),
+        ({"package.json": '{"peerDependencies": {"xstate": ">=4.38 <5"}}'}, "4.38.0"),
+        ({"package.json": '{"dependencies": {"xstate": "latest"}}'}, None),
+        ({"package.json": "{}"}, None),
+        ({}, None),
+        (
+            {
+                "package.json": '{"dependencies": {"xstate": "^5"}}',
+                "node_modules/xstate/package.json": '{"name": "xstate", "version": "5.19.2"}',
+            },
+            "5.19.2",
+        ),
+        (
+            {
+                "package.json": '{"dependencies": {"xstate": "^5"}}',
+                "package-lock.json": '{"packages": {"node_modules/xstate": {"version": "5.20.0"}}}',
+            },
+            "5.20.0",
+        ),
+    ],
+)
+def test_a_bundled_file_is_for_the_xstate_of_the_package_it_stands_in(
+    tmp_path: Path, files: dict[str, str], xstate: str | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    file = tmp_path / "dist" / "machine.js"
+    file.parent.mkdir()
+    file.write_text(JAVASCRIPT)
+    assert read_js(file).xstate == xstate

@@ -208,8 +208,8 @@ class WorkerProcess:
 
     # --- the protocol's calls
 
-    def load(self, bundle: str, selectors: Sequence[Sequence[str]] = ()) -> Header:
-        header: Header = {"t": "load"}
+    def load(self, bundle: str, selectors: Sequence[Sequence[str]] = (), *, examine: bool = False) -> Header:
+        header: Header = {"t": "load", **({"examine": True} if examine else {})}
         if selectors:
             header["selectors"] = selectors
         self.send(header, [bundle])

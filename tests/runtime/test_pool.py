@@ -12,7 +12,7 @@ from statebacked.model.errors import InvalidMachine
 from statebacked.model.ids import InstanceName, OrgId, Seq, ServiceId, ServiceRun
 from statebacked.model.step import Chattered, Performed, Refused, Stepped, WorkerLost
 from statebacked.model.values import Json
-from statebacked.ports.machines import Saved, WorkerGone
+from statebacked.ports.machines import Saved, Validated, WorkerGone
 from statebacked.ports.store import StoreFailed
 from tests.event_loop import run
 from tests.runtime.rig import QUICK, envelope, rig
@@ -483,16 +483,16 @@ async def test_lines_of_a_machine_are_told_with_their_instance() -> None:
 @run
 async def test_a_bundle_is_validated_in_a_process_that_is_thrown_away() -> None:
     async with rig() as r:
-        assert await r.pool.validate(b"{}", "5.33.3") == ("5.99.0",)
+        assert await r.pool.validate(b"{}", "5.33.3") == Validated("5.99.0")
         assert r.pool.counters().processes == 0
 
 
 @run
 async def test_a_bundle_that_lacks_an_export_of_4_is_one_of_5() -> None:
     async with rig() as r:
-        assert await r.pool.validate(b'{"load":"missing","has":5}', None) == ("5.99.0",)
-        assert await r.pool.validate(b"{}", None) == ("4.99.0",)
-        assert await r.pool.validate(b'{"inlined":5}', None) == ("inlined-5",)
+        assert await r.pool.validate(b'{"load":"missing","has":5}', None) == Validated("5.99.0")
+        assert await r.pool.validate(b"{}", None) == Validated("4.99.0")
+        assert await r.pool.validate(b'{"inlined":5}', None) == Validated("inlined-5")
         with pytest.raises(InvalidMachine, match="nothing of that name in 4"):
             await r.pool.validate(b'{"load":"missing","has":5}', "^4.38")
 

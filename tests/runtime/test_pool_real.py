@@ -209,7 +209,7 @@ def test_a_bundle_is_linked_with_its_major(bundle: bytes, hint: str | None, xsta
     @run
     async def test() -> None:
         async with rig({}, sandbox=real_sandbox(), policy=POLICY) as r:
-            assert await r.pool.validate(bundle, hint) == (xstate,)
+            assert (await r.pool.validate(bundle, hint)).xstate == xstate
 
     test()
 

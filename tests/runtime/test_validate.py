@@ -74,7 +74,8 @@ def test_without_a_hint_4_comes_first_and_5_where_an_export_is_missing() -> None
     assert outcome("latest", {4: MISSING, 5: LINKED}) == Validated("5.1.2")
     assert outcome(None, {4: MISSING, 5: MISSING}) == "no such export"
     assert outcome(None, {4: MISSING, 5: BROKEN}) == "a syntax error"
-    assert outcome(None, {4: BROKEN}) == "a syntax error"
+    assert outcome(None, {4: BROKEN, 5: BROKEN}) == "a syntax error"
+    assert outcome(None, {4: BROKEN, 5: MISSING}) == "a syntax error"
     assert outcome(None, {5: LINKED}, (5,)) == Validated("5.1.2")
 
 

@@ -90,7 +90,8 @@ class VersionRoutes:
         )
         if not await self._catalogue.finalize(version, upload.bundle, make_current=wanted.make_current):
             raise already_finalized()
-        return json_reply({"machineVersionId": version.id})
+        warnings = {"warnings": validated.warnings} if validated.warnings else {}
+        return json_reply({"machineVersionId": version.id, "xstate": version.xstate, **warnings})
 
     async def _validate(self, upload: Upload, bundle: bytes) -> Validated:
         """Raises InvalidMachine; the upload is over then: mistakes must not fill up what may be pending."""

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from statebacked.cli.deno_tool import Finished, run_deno, start_deno
 from statebacked.cli.errors import BuildError
-from statebacked.cli.resolve import resolve
+from statebacked.cli.resolve import resolve, xstate_beside
 from statebacked.cli.source_maps import SOURCE_MAP_BYTES_MAX, comment_of, source_map_of, split
 from statebacked.cli.typecheck import Verdict, judge
 
@@ -145,7 +145,8 @@ def read_js(
     file: Path, *, skips_validation: bool = False, kind: Kind = MACHINE, has_source_map: bool = True
 ) -> Bundle:
     """A module that the caller has bundled, byte for byte but for the source map: one in a file beside it
-    comes along, and none is left when `has_source_map` is False. Raises BuildError."""
+    comes along, and none is left when `has_source_map` is False. `xstate` is what the package around it
+    names. Raises BuildError."""
     try:
         code = file.read_bytes()
     except OSError as exc:
@@ -155,11 +156,12 @@ def read_js(
         words = set(re.findall(r"\w+", code.decode("utf-8", errors="replace")))
         _require_exports(words, file, kind)
     bare, said = split(code)
+    xstate = xstate_beside(file.resolve())
     if said is None or (has_source_map and said.startswith("data:")):
-        return Bundle(code=code, files=(file,))
+        return Bundle(code=code, xstate=xstate, files=(file,))
     written = file.parent / unquote(said)
     source_map = source_map_of(written, file) if has_source_map and written.is_file() else None
-    return _with_a_map_that_fits(Bundle(code=bare, source_map=source_map, files=(file,)))
+    return _with_a_map_that_fits(Bundle(code=bare, xstate=xstate, source_map=source_map, files=(file,)))
 
 
 def exported_names(code: str) -> set[str]:

@@ -20,6 +20,7 @@ __all__ = ["Resolution", "resolution_flags", "resolve"]
 DEFAULT_PACKAGES = {"xstate": "5", "@statebacked/machine": "0.6"}
 
 _XSTATE = re.compile(r"(?:npm:/?)?xstate(?:@[^/]+)?(?:/.*)?")
+_VERSION = re.compile(r"(?<![\w.])v?(\d{1,4})(?:\.(\d{1,4}))?(?:\.(\d{1,4}))?")
 _XSTATE_PACKAGE = re.compile(r"npm:/?xstate@([0-9]+\.[0-9]+\.[0-9]+[^/_]*)")
 
 
@@ -60,6 +61,26 @@ def resolve(file: Path, env: Mapping[str, str]) -> Resolution:
         xstate=next(iter(versions), None),
         files=tuple(dict.fromkeys((file, *(_path(module["specifier"]) for module in ours)))),
     )
+
+
+def xstate_beside(file: Path) -> str | None:
+    """The exact version of xstate that the package around `file` means: the installed one, else the lock
+    file's, else the lowest of the range in package.json. None when there is no package, or it names none."""
+    package = next((parent for parent in file.parents if (parent / "package.json").is_file()), None)
+    if package is None:
+        return None
+    installed = _installed(file)
+    named = {**_dependencies(package, "peerDependencies"), **_named_packages(package)}.get("xstate")
+    for version in (*installed, named):
+        found = _VERSION.search(version or "")
+        if found is not None:
+            return ".".join(part or "0" for part in found.groups())
+    return None
+
+
+def _dependencies(folder: Path, kind: str) -> dict[str, str]:
+    wanted = _read_json(folder / "package.json").get(kind)
+    return {name: str(version) for name, version in wanted.items()} if isinstance(wanted, dict) else {}
 
 
 def resolution_flags(file: Path) -> tuple[str, ...]:

@@ -123,13 +123,18 @@ def bundle_from(
 
 
 def upload_version(api: Api, machine: str, bundle: Bundle, finalize: JsonObject) -> JsonObject:
-    """Announce, upload, finalize: {machineVersionId}. Raises ApiError, 400 `invalid-machine` for bad code."""
+    """Announce, upload, finalize: {machineVersionId, xstate}; warnings are told. Raises ApiError, 400
+    `invalid-machine` for bad code."""
     path = path_of("machines", machine, "v")
     with progress(f"uploading {len(bundle.module):,} bytes"):
         signed = reserve_and_upload(
             api, path, bundle, bundle.hint, id_key="machineVersionId", file_name=f"{machine}.js"
         )
-        return api.put(f"{path}/{signed}", finalize)
+        made = api.put(f"{path}/{signed}", finalize)
+    warnings = made.pop("warnings", None)
+    for warning in warnings if isinstance(warnings, list) else []:
+        note(f"warning: {warning}")
+    return made
 
 
 def reserve_and_upload(

@@ -83,9 +83,11 @@ class WorkerGone(Exception):
 
 
 class Validated(NamedTuple):
-    """What a throw-away sandbox found a bundle to be. `xstate` is stored with the version."""
+    """What a throw-away sandbox found a bundle to be. `xstate` is stored with the version; `warnings` are for
+    whoever uploads it."""
 
     xstate: str
+    warnings: tuple[str, ...] = ()
 
 
 class Machines(Protocol):

@@ -273,7 +273,8 @@ class Pool:
     ) -> Loaded | Unloadable:
         try:
             async with asyncio.timeout(self._policy.load_ms / 1000):
-                answer = await worker.load(code, bundle, selectors, migration=migration)
+                examine = code is None and not migration
+                answer = await worker.load(code, bundle, selectors, migration=migration, examine=examine)
         except TimeoutError:
             reason = f"did not finish loading in {self._policy.load_ms / 1000:g} seconds"
             worker.kill(reason)

@@ -167,6 +167,7 @@ class _Boot(_FromHost, tag="boot"):
 class _Load(_FromHost, tag="load"):
     selectors: Sequence[tuple[str, str]] = ()
     migration: bool = False
+    examine: bool = False
     raw: list[int] = []
 
 
@@ -276,9 +277,15 @@ def boot(*, authorize_ms: int) -> list[bytes]:
     )
 
 
-def load(bundle: bytes, selectors: Sequence[tuple[str, str]] = (), *, migration: bool = False) -> list[bytes]:
-    """`migration`: the bundle is one, and no machine."""
-    header = _Load(selectors=selectors, migration=migration, raw=[len(bundle)])
+def load(
+    bundle: bytes,
+    selectors: Sequence[tuple[str, str]] = (),
+    *,
+    migration: bool = False,
+    examine: bool = False,
+) -> list[bytes]:
+    """`migration`: the bundle is one, and no machine. `examine`: it is looked at, and not run."""
+    header = _Load(selectors=selectors, migration=migration, examine=examine, raw=[len(bundle)])
     return _framed(header, [bundle], len(bundle))
 
 

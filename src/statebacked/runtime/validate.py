@@ -1,8 +1,11 @@
 """Which major of xstate a bundle is for, and what to say of one that does not load.
 
-Theory of operation. An exact version or range that the client sends decides the major. Without one, a bundle
-that carries its own copy says which by the shape of its machine; any other is linked with 4, as the original
-service did, and with 5 when an export is missing there.
+Theory of operation. An exact version or range that the client sends decides the major. Without one, a
+bundle that carries its own copy says which by the shape of its machine; of the others, one that loads
+under a single major is for that one. What loads under both is judged by its configuration: some of its
+keys and the parameters of its functions belong to one major alone. Signs of both are a contradiction,
+and refused: under the wrong major guards are passed over. No sign at all is XState 4, as in the original
+service. Guards that the major passes over are refused in any case.
 """
 
 import json
@@ -13,7 +16,7 @@ from typing import Final
 
 from statebacked.model.errors import InvalidMachine
 from statebacked.ports.machines import Validated, WorkerGone
-from statebacked.runtime.worker_frames import Loaded, Unloadable
+from statebacked.runtime.worker_frames import Examined, Loaded, Unloadable
 
 _HINT: Final = re.compile(r"\s*+[\^~>=v]*+\s*+(\d{1,4})(?:[.\s<|x*-].*)?", re.DOTALL)
 _HINT_CHARACTERS_MAX: Final = 256
@@ -37,36 +40,94 @@ def hinted_major(hint: str | None) -> int | None:
 
 
 async def validate(hint: str | None, supported: Sequence[int], try_load: TryLoad) -> Validated:
-    """Find the major under which a bundle loads. Raises InvalidMachine with the whole reason."""
+    """Find the major under which a bundle runs. Raises InvalidMachine with the whole reason."""
     hinted = hinted_major(hint)
     if hinted is not None and hinted not in supported:
         known = " and ".join(str(major) for major in supported)
         raise InvalidMachine(f"XState {hinted} is not supported: this server runs XState {known}")
-    majors = [hinted] if hinted is not None else [*supported]
-    answer: Loaded | Unloadable | None = None
-    for major in majors:
-        answer, xstate = await _loaded(try_load, major)
-        if isinstance(answer, Loaded):
-            if not answer.inlined:
-                return Validated(xstate)
-            return await _validate_inlined(answer.major, major, supported, try_load)
-        if not answer.missing_export:
-            break
-    assert isinstance(answer, Unloadable)
-    raise InvalidMachine(answer.message)
+    first, *others = [hinted] if hinted is not None else [*supported]
+    one, xstate = await _loaded(try_load, first)
+    if isinstance(one, Loaded) and one.inlined:
+        return await _validate_inlined(one, first, supported, try_load)
+    if isinstance(one, Loaded) and (not others or not _signs(one, others[0])):
+        return _accepted(one, xstate, is_told=hinted is not None)
+    if not others:
+        assert isinstance(one, Unloadable)
+        raise InvalidMachine(one.message)
+    two, other_xstate = await _loaded(try_load, others[0])
+    if isinstance(two, Unloadable):
+        if isinstance(one, Loaded):
+            return _accepted(one, xstate)
+        raise InvalidMachine((two if one.missing_export else one).message)
+    if two.inlined:
+        return await _validate_inlined(two, others[0], supported, try_load)
+    if isinstance(one, Loaded) and _signs(one, first):
+        raise InvalidMachine(_contradiction(one))
+    return _accepted(two, other_xstate)
 
 
 async def _validate_inlined(
-    major: int, loaded_under: int, supported: Sequence[int], try_load: TryLoad
+    loaded: Loaded, under: int, supported: Sequence[int], try_load: TryLoad
 ) -> Validated:
-    """A bundle with its own copy of `major`: it runs under that major's worker, so it must load there."""
-    if major != loaded_under:
+    """A bundle with its own copy of a major: it runs under that major's worker, so it must load there."""
+    major = loaded.major
+    if major != under:
         if major not in supported:
             raise InvalidMachine(f"the bundle carries XState {major}, which this server does not support")
         answer, _ = await _loaded(try_load, major)
         if isinstance(answer, Unloadable):
             raise InvalidMachine(answer.message)
-    return Validated(f"inlined-{major}")
+        loaded = answer
+    return _accepted(loaded, f"inlined-{major}", is_told=True)
+
+
+def _accepted(loaded: Loaded, xstate: str, *, is_told: bool = False) -> Validated:
+    """Raises InvalidMachine when a guard would be passed over. `is_told`: the major was no choice of ours."""
+    examined = loaded.examined or Examined()
+    if examined.ignored:
+        key = "`cond`" if loaded.major == 4 else "`guard`"
+        raise InvalidMachine(
+            f"this machine runs as XState {loaded.major}, which passes over {_listed(examined.ignored)}: "
+            f"write {key}, or {_HOW_TO_TELL}"
+        )
+    warnings = [_shortened(warning) for warning in examined.warnings[:_LISTED_MAX]]
+    is_guessed = loaded.examined is not None and not (is_told or examined.signs4 or examined.signs5)
+    if is_guessed and loaded.major == 4:
+        warnings.insert(
+            0, f"nothing in this machine tells XState 4 from 5: it runs as {xstate}. {_HOW_TO_TELL}"
+        )
+    return Validated(xstate, tuple(warnings))
+
+
+def _signs(loaded: Loaded, major: int) -> Sequence[str]:
+    examined = loaded.examined or Examined()
+    return examined.signs4 if major == 4 else examined.signs5
+
+
+def _contradiction(loaded: Loaded) -> str:
+    return (
+        "this module fits XState 4 and 5, and its machine is written in the words of both: "
+        f"of XState 4 is {_listed(_signs(loaded, 4))}; of XState 5 is {_listed(_signs(loaded, 5))}. "
+        f"Under the wrong one guards would be passed over, so {_HOW_TO_TELL}"
+    )
+
+
+_HOW_TO_TELL: Final = (
+    'say which it is for: {"xstate": "5.33.3"} (or a version 4) as the body of POST /machines/{machine}/v, '
+    "`smply machines create --node FILE`, or --js with a package.json beside the file that names xstate"
+)
+_LISTED_MAX: Final = 10
+_TOLD_MAX: Final = 3
+_TEXT_CHARACTERS_MAX: Final = 400
+
+
+def _listed(signs: Sequence[str]) -> str:
+    more = f" (and {len(signs) - _TOLD_MAX} more)" if len(signs) > _TOLD_MAX else ""
+    return ", ".join(_shortened(sign) for sign in signs[:_TOLD_MAX]) + more
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _TEXT_CHARACTERS_MAX else text[:_TEXT_CHARACTERS_MAX] + "…"
 
 
 async def _loaded(try_load: TryLoad, major: int) -> tuple[Loaded | Unloadable, str]:

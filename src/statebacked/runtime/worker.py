@@ -151,6 +151,7 @@ class Worker:
         selectors: Sequence[tuple[str, str]],
         *,
         migration: bool = False,
+        examine: bool = False,
     ) -> worker_frames.Loaded | worker_frames.Unloadable:
         """Dedicate a ready worker to this code (None: only to see whether it loads). Raises WorkerGone."""
         if self.is_over:
@@ -160,7 +161,7 @@ class Worker:
         self.code = code
         self.indexes = frozenset(index for index, _ in selectors)
         self._hooks.worker_woke()
-        self.write(protocol.load(bundle, selectors, migration=migration))
+        self.write(protocol.load(bundle, selectors, migration=migration, examine=examine))
         answer = await self._expect()
         if isinstance(answer, worker_frames.Unloadable):
             return answer

@@ -23,9 +23,19 @@ class Ready(_FromWorker, tag="ready"):
     xstate: str
 
 
+class Examined(msgspec.Struct):
+    """What a machine's configuration says of its major, and what is wrong with it; places are in the text."""
+
+    signs4: list[str] = []
+    signs5: list[str] = []
+    ignored: list[str] = []
+    warnings: list[str] = []
+
+
 class Loaded(_FromWorker, tag="loaded"):
     major: Literal[4, 5]
     inlined: bool
+    examined: Examined | None = None
 
 
 class Unloadable(_FromWorker, tag="unloadable"):

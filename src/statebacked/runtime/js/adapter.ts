@@ -100,6 +100,8 @@ export interface Adapter {
   readonly major: 4 | 5;
   /** Does this default export belong to this major? Its reason when it is no usable machine. */
   check(machine: unknown): string | null;
+  /** What XState would say only when a state is entered; told when a bundle is uploaded. */
+  problem?(machine: unknown): string | null;
   instantiate(machine: unknown, name: string, outlet: Outlet): Instance;
   /** A stored state as an outline. `timers` are the pending ones, by row key and send id. */
   outline(machine: unknown, snapshot: unknown, timers: readonly (readonly [string, string])[]): Outline;

@@ -7,8 +7,8 @@ import type { UploadHeader } from "./frames.ts";
 import { noticingNames, runtimeSpawn } from "./instances.ts";
 import { Log } from "./log.ts";
 import { type Owner, speakerOf } from "./owner.ts";
-import type { Exports } from "./program.ts";
 import { closed, named } from "./places.ts";
+import { type Exports, ofAnyVersion } from "./program.ts";
 import { Decoder, Encoder } from "./protocol.ts";
 import { closeSandbox, type Natives } from "./sandbox.ts";
 import { type Host, type Library, Worker } from "./worker.ts";
@@ -66,13 +66,22 @@ function withoutPlace(text: string): string {
 function importer(): (source: string) => Promise<Exports> {
   const { createObjectURL, revokeObjectURL } = URL;
   const Source = Blob;
-  return async (source) => {
+  const load = async (source: string): Promise<Exports> => {
     const url = createObjectURL(new Source([closed(source)], { type: "text/javascript" }));
     named(url);
     try {
       return await noticingNames(() => import(url) as Promise<Exports>);
     } finally {
       revokeObjectURL(url);
+    }
+  };
+  return async (source) => {
+    try {
+      return await load(source);
+    } catch (thrown) {
+      const any = ofAnyVersion(source);
+      if (any === source) throw thrown;
+      return await load(any);
     }
   };
 }

@@ -1,6 +1,7 @@
 // The frames of protocol version 1 as types: what the host sends, what the worker answers.
 
 import type { Run, Sent } from "./activation.ts";
+import type { Examined } from "./examine.ts";
 import type { Address, Target } from "./instances.ts";
 import type { Indexed } from "./selectors.ts";
 
@@ -112,6 +113,8 @@ export type HostHeader =
     readonly selectors?: readonly (readonly [index: string, path: string])[];
     /** The bundle is a migration. */
     readonly migration?: boolean;
+    /** The bundle is looked at, and not run. */
+    readonly examine?: boolean;
   }
   | { readonly t: "ping"; readonly n: number }
   | Compute
@@ -148,7 +151,12 @@ export type StepHeader = { readonly changed: false } | {
 
 export type WorkerHeader =
   | { readonly t: "ready"; readonly protocol: number; readonly xstate: string }
-  | { readonly t: "loaded"; readonly major: 4 | 5; readonly inlined: boolean }
+  | {
+    readonly t: "loaded";
+    readonly major: 4 | 5;
+    readonly inlined: boolean;
+    readonly examined?: Examined;
+  }
   | { readonly t: "unloadable"; readonly message: string; readonly missing_export: boolean }
   | { readonly t: "pong"; readonly n: number }
   | { readonly t: "step"; readonly n: number; readonly a: number; readonly steps: readonly StepHeader[] }

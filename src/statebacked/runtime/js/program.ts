@@ -2,6 +2,7 @@
 
 import type { Adapter } from "./adapter.ts";
 import type { Authorizer } from "./authorize.ts";
+import { type Examined, examine } from "./examine.ts";
 import { messageOf } from "./json.ts";
 import { readable, sourceOf } from "./places.ts";
 import { compile, type Selector } from "./selectors.ts";
@@ -48,6 +49,14 @@ export function programOf(
   };
 }
 
+/** For an upload. Throws as `programOf`. Null when the other major's worker has to look. */
+export function examinedBy(adapter: Adapter, { machine, major }: Program): Examined | null {
+  if (major !== adapter.major) return null;
+  const problem = adapter.problem?.(machine) ?? null;
+  if (problem !== null) throw new Error(problem);
+  return examine(machine, major);
+}
+
 export interface Unloadable {
   readonly message: string;
   /** The other major of XState may have what was asked for. */
@@ -58,6 +67,16 @@ const MISSING_EXPORT = /requested module '(?:npm:)?xstate[^']*' does not provide
 const UNMAPPED = /^Import "([^"]*)" not a dependency/;
 const DENIED = /^Requires \w+ access to "([^"]*)"/;
 const FOLDER = /\/(not-available|other-major)\/(.+)\.js$/;
+
+const EXACT_XSTATE = /(["'])npm:\/?xstate@[\^~]?([45])(?:\.[^"'\/]*)?(\/[^"']*)?\1/g;
+
+/** The module with `npm:xstate@4.33.0` as `npm:xstate@4`: the import map knows few versions by name, and any is served. */
+export function ofAnyVersion(source: string): string {
+  return source.replace(
+    EXACT_XSTATE,
+    (_, quote: string, major: string, path = "") => `${quote}npm:xstate@${major}${path}${quote}`,
+  );
+}
 
 /** What went wrong with the import of a bundle, without the names that the sandbox has for things. */
 export function explain(thrown: unknown): Unloadable {

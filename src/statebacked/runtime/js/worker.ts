@@ -22,7 +22,7 @@ import type { Stream } from "./log.ts";
 import { Losses } from "./losses.ts";
 import { type Upgrades, upgradesOf } from "./migrate.ts";
 import { computing, type Owner, performing, serving, speakerOf } from "./owner.ts";
-import { explain, type Exports, type Program, programOf } from "./program.ts";
+import { examinedBy, explain, type Exports, type Program, programOf } from "./program.ts";
 import { type Frame, utf8Length } from "./protocol.ts";
 import { type Judges, read, readEach } from "./reading.ts";
 import { type Parts, upgrade } from "./upgrade.ts";
@@ -153,7 +153,7 @@ export class Worker implements Services, Judges {
     this.#post({ t: "ready", protocol: PROTOCOL, xstate: this.#library.version });
   }
 
-  async #load(bundle: string, { selectors = [], migration = false }: Load): Promise<void> {
+  async #load(bundle: string, { selectors = [], migration = false, examine = false }: Load): Promise<void> {
     try {
       const exports = await this.#host.importBundle(bundle);
       if (migration) {
@@ -162,8 +162,10 @@ export class Worker implements Services, Judges {
         return;
       }
       const { made } = this.#library;
-      this.#program = programOf(exports, selectors, this.#adapter!, (machine) => made(machine));
-      this.#post({ t: "loaded", major: this.#program.major, inlined: this.#program.inlined });
+      const program = this.#program = programOf(exports, selectors, this.#adapter!, (machine) => made(machine));
+      const { major, inlined } = program;
+      const examined = examine ? examinedBy(this.#adapter!, program) : null;
+      this.#post({ t: "loaded", major, inlined, ...(examined === null ? {} : { examined }) });
     } catch (thrown) {
       const { message, missingExport } = explain(thrown);
       this.#post({ t: "unloadable", message: message.slice(0, 10_000), missing_export: missingExport });

@@ -6,7 +6,7 @@ import { createActor } from "xstate5";
 import { type Adapter, type Computed, type Instance, type Outlet, UNCHANGED } from "./adapter.ts";
 import { addressIn, type Family, type Linked, NO_CHILDREN, restored } from "./family.ts";
 import { computing, type SpawnEphemeral, type Spawner, tellDropped } from "./instances.ts";
-import { check, initialSnapshotOf, watch, type Watched, withContext } from "./xstate5_machine.ts";
+import { check, initialSnapshotOf, problemOf, watch, type Watched, withContext } from "./xstate5_machine.ts";
 import { arrive5, outline5 } from "./xstate5_outline.ts";
 import { Recorder } from "./xstate5_recorder.ts";
 import { createReference, inertLogic, isReference, PARENT, References } from "./xstate5_reference.ts";
@@ -34,6 +34,7 @@ export function createAdapter(limits: { readonly microstepsMax: number }): Adapt
   return {
     major: 5,
     check: (machine) => check(machine),
+    problem: (machine) => problemOf(machine as Machine5),
     instantiate(machine, name, outlet) {
       const key = machine as object;
       let found = watched.get(key);

@@ -3,7 +3,8 @@
 import { createActor, StateMachine } from "xstate5";
 import { recognise } from "./shape.ts";
 import { copyPlain } from "./plain.ts";
-import type { Actor5, Event5, Machine5, Snapshot5 } from "./xstate5_types.ts";
+import { allNodes } from "./outline.ts";
+import type { Actor5, Event5, Machine5, Node5, Snapshot5 } from "./xstate5_types.ts";
 
 /** A view of a machine that notes whether an event selected a transition, and that bounds a macrostep. */
 export interface Watched {
@@ -39,6 +40,46 @@ export function check(machine: unknown): string | null {
   if (shape === 4) return "this is a machine of XState 4";
   if (shape !== 5) return "this is not a machine of XState 5";
   return machine instanceof StateMachine || recordsActions(machine as Machine5) ? null : TOO_OLD;
+}
+
+/** An `initial`, or the target of a history state, that names no state: XState says so when it is needed. */
+export function problemOf(machine: Machine5): string | null {
+  for (const node of allNodes(machine.root)) {
+    const { initial, target } = node.config;
+    const named = typeof initial === "string" ? initial : undefined;
+    if (named !== undefined && !Object.hasOwn(node.states, named)) {
+      return `the \`initial\` of ${called(node)} is "${named}", and there is no such state in it`;
+    }
+    if (node === machine.root && node.type === "compound" && initial === undefined) {
+      return "the machine has states and no `initial`";
+    }
+    if (node.type !== "history") continue;
+    const targets = Array.isArray(target) ? target : [target];
+    for (const one of targets) {
+      if (typeof one === "string" && !isFound(machine, node.parent!, one)) {
+        return `the \`target\` of the history state ${called(node)} is "${one}", and there is no such state`;
+      }
+    }
+  }
+  return null;
+}
+
+const called = (node: Node5): string => node.path.length === 0 ? "the machine" : `state ${node.path.join(".")}`;
+
+function isFound(machine: Machine5, parent: Node5, target: string): boolean {
+  if (target.startsWith("#")) {
+    try {
+      machine.getStateNodeById(target);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+  let node: Node5 | undefined = parent;
+  for (const key of target.split(".").filter((key) => key !== "")) {
+    node = node !== undefined && Object.hasOwn(node.states, key) ? node.states[key] : undefined;
+  }
+  return node !== undefined;
 }
 
 const TOO_OLD = "the bundle holds a copy of XState 5 that is too old to run durably: " +

@@ -25,6 +25,7 @@ export interface Node5 {
   readonly id: string;
   readonly type: "atomic" | "compound" | "parallel" | "final" | "history";
   readonly path: readonly string[];
+  readonly config: { readonly initial?: unknown; readonly target?: unknown };
   readonly history: "shallow" | "deep" | false;
   readonly initial: { readonly target: readonly Node5[] | undefined } | undefined;
   readonly after: readonly { readonly eventType: string; readonly delay: unknown }[];
@@ -52,6 +53,7 @@ export interface Machine5 {
   resolveState(state: { value: unknown; context: unknown }): Snapshot5;
   restoreSnapshot(persisted: unknown, scope: Scope5): Snapshot5;
   getTransitionData(snapshot: Snapshot5, event: Event5): readonly Transition5[];
+  getStateNodeById(id: string): Node5;
 }
 
 /** What the transition function hands to its executor. For a built-in action `exec` is bound and only defers. */
