@@ -26,3 +26,22 @@ def test_core_and_model_take_structs_from_msgspec_and_read_no_json(file: Path) -
             assert node.module != "statebacked.model.tagged"
         if isinstance(node, ast.Import):
             assert all(not a.name.startswith("msgspec") for a in node.names)
+
+
+def test_only_the_driver_commits_to_the_store() -> None:
+    """The store's `commit` is handed to a driver, and called by nobody else."""
+    for file in sorted(SOURCE.rglob("*.py")):
+        if file.is_relative_to(SOURCE / "store"):
+            continue
+        tree = ast.parse(file.read_text())
+        handed_over = {
+            keyword.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Driver"
+            for keyword in node.keywords
+            if keyword.arg == "commit"
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr == "commit" and node not in handed_over:
+                owner = ast.unparse(node.value)
+                assert owner in {"decision", "draft"}, f"{file}:{node.lineno}: {owner}.commit"

@@ -248,6 +248,23 @@ def test_an_event_to_nobody_is_refused_like_any_other() -> None:
     assert rejected.reason.startswith("not-found")
 
 
+def test_a_message_that_cannot_be_delivered_is_retried_and_then_a_dead_letter() -> None:
+    nobody = conceive(InstanceId("x"), given.KEY, VersionId(""), given.NUMBER, given.EPOCH)
+    first = given.deciding(nobody, phases.Undeliverable(arriving().envelope, "not-found", "no such machine"))
+    rejected = given.committed(first).rejected
+    assert rejected is not None
+    assert rejected.retry_at is not None
+    assert rejected.reason == "not-found: no such machine"
+    assert given.only(first, phases.Redeliver).attempts == 1
+    assert given.only(first, phases.Complain).code == "not-found"
+    last = replace(arriving().envelope, attempts=given.POLICY.attempts_max - 1)
+    final = given.deciding(nobody, phases.Undeliverable(last, "not-found", "no such machine"))
+    rejected = given.committed(final).rejected
+    assert rejected is not None
+    assert rejected.retry_at is None
+    assert given.only(final, phases.Delivered).causes == (last.cause,)
+
+
 # --- delayed sends to others ---------------------------------------------------------------------
 
 

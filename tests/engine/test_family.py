@@ -16,6 +16,7 @@ from statebacked.model.values import Json
 from statebacked.testing.fake_machines import Event, Refusal, counting
 from tests.engine.world import (
     ORG,
+    Fault,
     FaultyStore,
     add_machine,
     count,
@@ -198,6 +199,27 @@ def test_a_dead_letter_that_is_redriven_is_delivered() -> None:
             await until(lambda: count(w, "b") == 1)
             with pytest.raises(NotFound):
                 await w.engine.redrive(ORG, letter.id)
+
+    run(story)
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+def test_a_refusal_whose_commit_fails_is_decided_again(fault: Fault) -> None:
+    async def story() -> None:
+        async with world(policy=ONCE) as w:
+            await w.create("a")
+            w.store.faults = [None, fault]  # the event of `a`, then the refusal of its message
+            await w.send("a", "tell", to="nobody", say="go")
+            await until(lambda: not w.store.faults)
+            for _ in range(10):  # turns of the loop in which the relay hears of the failure
+                await asyncio.sleep(0)
+            assert all(row.attempts == (fault is Fault.AFTER) for row in w.store.instances.messages.values())
+            w.clock.wall += 60_000
+            w.clock.mono += 60_000
+            await w.engine.control(key_of("a"), Resume())  # has the relay look at what is due
+            await until(lambda: all(row.dead_at for row in w.store.instances.messages.values()))
+            (letter,) = await w.store.list_dead_letters(ORG, machine=None, instance=None, after="", limit=9)
+            assert letter.attempts == 1
 
     run(story)
 

@@ -112,6 +112,8 @@ def judge(d: Decided, outcome: Outcome) -> None:
 
 def refusal_due(d: Decided) -> Due | None:
     match d.signal:
+        case phases.Undeliverable(envelope, code):
+            return Due(envelope.id, code)
         case phases.Deliver(envelope) if d.before.status == "paused" and not _is_control(envelope):
             return Due(envelope.id, "invalid-state") if envelope.wants_reply else None
         case phases.Deliver(envelope) if envelope.cause is None:

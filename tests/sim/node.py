@@ -161,8 +161,12 @@ class Node:
             self._give(key, envelope)
         for due in loading.timers:
             self._deliver_timer(due)
+        is_created = bool(loading.envelopes) or any(m.message.kind == "create" for m in loading.messages)
         for message in loading.messages:
-            self._deliver_message(message)
+            if found is None and not is_created and self.s.rng.random() < 0.5:
+                self._cannot_deliver(loaded, message)
+            else:
+                self._hand_over(message)
         if self.loaded.get(key) is loaded and loaded.a.view is None and loaded.is_idle():
             self.drop(loaded)
 
@@ -291,6 +295,9 @@ class Node:
 
     def _deliver_message(self, due: DueMessage) -> None:
         self._under_way[Cause("message", due.message.key, due.owner)] = due
+        self._hand_over(due)
+
+    def _hand_over(self, due: DueMessage) -> None:
         loaded = self.loaded.get(due.to)
         if loaded is None:
             self._want(due.to).messages.append(due)
@@ -298,6 +305,10 @@ class Node:
             envelope = of_message(due)
             family.is_delivered_as_it_was_sent(due, envelope)
             loaded.deliver(envelope)
+
+    def _cannot_deliver(self, absent: Loaded, due: DueMessage) -> None:
+        """There is no recipient, and nothing to create it by."""
+        absent.signal(phases.Undeliverable(of_message(due), "not-found", "there is no instance of that name"))
 
     def delivered(self, causes: tuple[Cause, ...]) -> None:
         """A sender hears once of each."""

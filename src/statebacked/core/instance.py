@@ -56,6 +56,7 @@ from statebacked.core.phases import (
     Stepping,
     Stop,
     Tick,
+    Undeliverable,
     Upgraded,
     UpgradeFailed,
     Upgrading,
@@ -137,6 +138,8 @@ def decide(a: Activation, signal: Signal, now: Now, policy: Policy) -> Decision:
     match signal:
         case Deliver(envelope):
             after = mailbox.accept(a, envelope, policy, out)
+        case Undeliverable(envelope, code, message):
+            after, commit = rejections.reject(a, envelope, code, message, now, policy, out)
         case Stepped():
             after, commit = _stepped(a, signal, now, policy, out)
         case Performed():

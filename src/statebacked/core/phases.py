@@ -133,6 +133,15 @@ class Deliver(Struct, frozen=True, gc=False):
     envelope: Envelope
 
 
+class Undeliverable(Struct, frozen=True, gc=False):
+    """An envelope for an instance that does not exist and that cannot be created. `code` is a key of
+    errors.REFUSAL_STATUS."""
+
+    envelope: Envelope
+    code: str
+    message: str
+
+
 class CauseGone(Struct, frozen=True, gc=False):
     """The last decision's commit lost, and nothing of that decision happened: a row behind it is gone, which
     was consumed before or cancelled with its sender."""
@@ -176,7 +185,18 @@ class Drain(Struct, frozen=True, gc=False):
     """The server goes down: begin nothing more, and settle now."""
 
 
-Signal = Deliver | WorkerSignal | Upgraded | UpgradeFailed | CauseGone | Tick | Redriven | Departed | Drain
+Signal = (
+    Deliver
+    | Undeliverable
+    | WorkerSignal
+    | Upgraded
+    | UpgradeFailed
+    | CauseGone
+    | Tick
+    | Redriven
+    | Departed
+    | Drain
+)
 
 
 # --- commands: what it asks the shell for, once its commit is durable ------------------------------

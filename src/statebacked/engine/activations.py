@@ -7,7 +7,7 @@ there is told that nothing happened, and envelopes that had not begun go on in a
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from itertools import islice
 from typing import Any
 
@@ -16,14 +16,14 @@ import structlog
 from statebacked.core import phases
 from statebacked.core.delivery import of_message, of_timer
 from statebacked.core.instance import activate, conceive
-from statebacked.core.phases import Activation, Command
-from statebacked.core.rejections import reject
+from statebacked.core.phases import Activation
 from statebacked.engine.accounts import Accounts, taken_up
 from statebacked.engine.alarms import Alarms, Busy
 from statebacked.engine.codes import Codes
 from statebacked.engine.driver import Ending
 from statebacked.engine.loaded import Loaded, Parts, saved_state
 from statebacked.engine.relay import Relay
+from statebacked.engine.undeliverable import refuse_message
 from statebacked.model.envelopes import Cause, Initialize
 from statebacked.model.errors import InvalidName, NoCurrentVersion, NotFound, StateBackedError, Unavailable
 from statebacked.model.ids import (
@@ -198,10 +198,8 @@ class Activations:
     async def _find_and_deliver(self, due: DueMessage) -> None:
         try:
             loaded = await self._recipient(due)
-        except NotFound as absent:
-            await self._cannot_deliver(due, absent)
-        except (NoCurrentVersion, InvalidName) as refusal:
-            await self._cannot_deliver(due, refusal)
+        except (NotFound, NoCurrentVersion, InvalidName) as refusal:
+            refuse_message(due, refusal, self._unborn(due.to, VersionId("")), self._parts, self.relay)
         except (StoreFailed, StateBackedError) as failure:
             logger.error("a message cannot be delivered yet", error=str(failure))
             self.relay.turned_away(due)
@@ -224,40 +222,6 @@ class Activations:
             self.relay.turned_away(due)
         else:
             loaded.deliver(of_message(due))
-
-    async def _cannot_deliver(self, due: DueMessage, error: StateBackedError) -> None:
-        """There is no activation to refuse it: the attempt is counted all the same."""
-        a = self._unborn(due.to, VersionId(""))
-        out: list[Command] = []
-        now = self._parts.clock.now()
-        _, commit = reject(a, of_message(due), error.code, error.message, now, self._parts.policy, out)
-        assert commit is not None
-        try:
-            outcome = await self._parts.store.commit(commit)
-        except StoreFailed as failure:
-            logger.error("a refusal cannot be written yet", error=str(failure))
-            self.relay.turned_away(due)
-            return
-        if outcome is Outcome.CAUSE_GONE:
-            self.relay.done(commit.consumed or (commit.rejected.cause,) if commit.rejected else ())
-        elif outcome is Outcome.COMMITTED:
-            self._follow_refusal(due, out)
-        else:
-            self.relay.turned_away(due)
-
-    def _follow_refusal(self, due: DueMessage, out: Sequence[Command]) -> None:
-        for command in out:
-            match command:
-                case phases.Delivered(causes):
-                    self.relay.done(causes)
-                case phases.Redeliver(cause, attempts, at):
-                    self.relay.redeliver(cause, attempts, at)
-                case phases.Post():
-                    self.relay.scan_soon()
-                case phases.Complain(_, code, message):
-                    logger.info("a message is refused", machine=due.to.machine, code=code, reason=message)
-                case _:
-                    pass
 
     def _departed(self, sender: InstanceKey, owner: InstanceId, count: int) -> None:
         loaded = self._loaded.get(sender)
