@@ -10,7 +10,7 @@ export DENO_DIR := $(CURDIR)/.deno-dir
 export DENO_NO_UPDATE_CHECK := 1
 SEEDS ?= 200
 
-.PHONY: FORCE browser faketime setup dev test check sim kill soak bench fmt lock clean
+.PHONY: FORCE browser faketime setup dev test check sim kill restarts soak bench fmt lock clean
 
 setup: .venv/.installed src/statebacked/runtime/js/dist/.built ## .venv with everything; called by the others
 
@@ -67,6 +67,9 @@ test: check tests/e2e/node_modules/.installed browser faketime ## everything
 
 kill: setup ## 100 times kill -9 under load; the laws must hold after each
 	$(PY) -m tests.e2e.kill --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+
+restarts: setup tests/e2e/node_modules/.installed browser ## 20 restarts under traffic of the published client
+	$(PY) -m tests.e2e.restarts --restarts $(or $(RESTARTS),20) $(if $(SEED),--seed $(SEED))
 
 soak: setup ## ten minutes of steady load on 1,000 instances; memory must stay flat
 	$(PY) -m tests.e2e.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))

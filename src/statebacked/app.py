@@ -206,8 +206,10 @@ def _application(
 async def _stop(
     http: "_Http", serving: "asyncio.Task[None]", engine: Engine, application: Application, drain_ms: int
 ) -> None:
+    began = time.monotonic()
     await http.stop_accepting()
-    await engine.drain(drain_ms)
+    await application.until_answered(drain_ms)
+    await engine.drain(max(0, drain_ms - int((time.monotonic() - began) * 1000)))
     await application.close_sockets()
     http.should_exit = True
     await serving

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from statebacked.api.connections import Connections
-from statebacked.api.one_write import OneWriteProtocol
+from statebacked.api.one_write import BUSY_S, OneWriteProtocol
 from statebacked.model.limits import (
     CONNECTIONS_PER_ADDRESS_MAX,
     PIPELINED_REQUESTS_MAX,
@@ -395,6 +395,7 @@ async def test_while_the_server_stops_every_answer_ends_its_connection() -> None
     idle, idle_transport = connect(whole, connections)
     idle.data_received(REQUEST)
     await until(lambda: idle_transport.writes)
+    await asyncio.sleep(BUSY_S)
     busy, busy_transport = connect(slow, connections)
     busy.data_received(REQUEST)
     fresh, fresh_transport = connect(whole, connections)
@@ -414,6 +415,24 @@ async def test_while_the_server_stops_every_answer_ends_its_connection() -> None
         await closed(transport)
         assert transport.statuses == [200]
         assert b"connection: close\r\n" in transport.written
+
+
+@story
+async def test_what_is_sent_right_after_an_answer_is_heard_by_a_server_that_stops() -> None:
+    """The client may have sent it before it could know."""
+    connections = Connections()
+    idle, transport = connect(whole, connections)
+    idle.data_received(REQUEST)
+    await until(lambda: transport.statuses == [200])
+    await asyncio.sleep(BUSY_S - 0.1)
+    stopping = asyncio.create_task(connections.stop(0.5))
+    await turns()
+    assert not transport.is_closed
+    assert not stopping.done()
+    idle.data_received(REQUEST)
+    await closed(transport)
+    assert transport.statuses == [200, 200]
+    await asyncio.wait_for(stopping, 0.1)
 
 
 @story

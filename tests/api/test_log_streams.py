@@ -413,7 +413,7 @@ async def test_a_server_that_stops_ends_its_streams_and_takes_no_more(server: Ap
     org = await server.org()
     token = await server.token(org)
     async with stream(server, token) as reader:
-        await server.app.close_sockets()
+        await server.app.until_answered(0)
         await reader.end()
     async with stream(server, token) as reader:
         assert reader.status == 503

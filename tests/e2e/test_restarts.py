@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from statebacked.settings import Settings
+from tests.e2e import restarts
 from tests.e2e.asking import Asker, answered, refused
 from tests.e2e.fences import blocks_of
 from tests.e2e.servers import BIN, E2E, ROOT, RealServer, children_of, real_server, start_server
@@ -301,3 +302,11 @@ def until(process: subprocess.Popen[str], pattern: str) -> Iterator[str]:
         if re.search(pattern, line):
             return
     raise AssertionError(f"never said {pattern!r}")
+
+
+# --- the published client --------------------------------------------------------------------------
+
+
+def test_the_published_client_goes_on_over_restarts_in_node_and_in_chromium() -> None:
+    """`make restarts` does it longer."""
+    restarts.run(6, seed=1)

@@ -156,13 +156,23 @@ def test_it_ends_its_server_gracefully_and_is_content_with_being_told_twice(
     assert one.ends() == (0, "")
 
 
-def test_the_last_server_is_told_that_none_follows(tmp_path: Path, stands: list[Stand]) -> None:
-    is_told = "say('ending' if b'end' in supervision._control.recv(100) else 'more')\n"
-    one = stand(stands, tmp_path, READY.replace('say("stops")\n', is_told))
-    server = ready(one)
+def test_connections_are_refused_once_no_server_follows(tmp_path: Path, stands: list[Stand]) -> None:
+    code = """
+listener = socket.create_server(("127.0.0.1", 0))
+supervision.hold("listener", listener.fileno())
+say(listener.getsockname()[1])
+"""
+    closes = READY.replace('say("stops")\n', 'listener.close()\nsay("stops")\nsignal.pause()\n')
+    one = stand(stands, tmp_path, code + closes)
+    server = one.server()
+    port = int(server.line())
+    assert server.line() == "ready"
     one.process.terminate()
-    assert server.line() == "ending"
-    assert one.ends()[0] == 0
+    assert server.line() == "stops"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    one.process.send_signal(signal.SIGINT)
+    assert one.ends()[0] == 128 + signal.SIGKILL
 
 
 def test_a_second_ctrl_c_ends_a_server_that_does_not_stop(tmp_path: Path, stands: list[Stand]) -> None:

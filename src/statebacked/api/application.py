@@ -6,6 +6,7 @@ way becomes an answer here and nowhere else. Every response carries CORS headers
 """
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -188,7 +189,8 @@ def _handlers(
 
 
 class Application:
-    """An ASGI application. `close_sockets` belongs to a graceful stop, after the last step has committed."""
+    """An ASGI application. Of a graceful stop `until_answered` comes before the engine takes no more events,
+    `close_sockets` after the last step has committed."""
 
     def __init__(
         self,
@@ -210,19 +212,37 @@ class Application:
         self._hot_paths = HotPaths(prefix)
         self._request_id_prefix = request_id_prefix
         self._requests = 0
+        self._under_way = 0
+        self._is_stopping = False
+        self._all_answered = asyncio.Event()  # while stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            await self._http(scope, receive, send)
+            self._under_way += 1
+            try:
+                await self._http(scope, receive, send)
+            finally:
+                self._under_way -= 1
+                if self._under_way == 0 and self._is_stopping:
+                    self._all_answered.set()
         elif kind == "websocket":
             await self._websocket(scope, receive, send)
         elif kind == "lifespan":
             await _lifespan(receive, send)
 
+    async def until_answered(self, patience_ms: int) -> None:
+        """End every stream; then wait until every request is answered, but no longer than that."""
+        self._is_stopping = True
+        await self._streams.close()
+        if self._under_way > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_ms / 1000):
+                    await self._all_answered.wait()
+
     async def close_sockets(self) -> None:
-        """Send what waits, then close every socket with 1012, and every stream, and take no more."""
-        await asyncio.gather(self._sockets.close(), self._streams.close())
+        """Send what waits, then close every socket with 1012, and take no more."""
+        await self._sockets.close()
 
     # --- HTTP ------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ WebSocket included). While the head of a request is due, or the rest of a reques
 the connection is watched: one tick a second looks at those that came first. All have equally long, so the
 order in which they came is the order in which they are overdue, and a tick looks at no other.
 When the server stops, a connection that waits for a request is closed, one that is answered ends with that
-answer, and one whose request is on its way is heard first.
+answer, and one whose request is on its way, or may be since it was answered just now, is heard first.
 """
 
 import asyncio

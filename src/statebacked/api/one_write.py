@@ -36,6 +36,7 @@ from statebacked.model.limits import PIPELINED_REQUESTS_MAX, REQUEST_FRAMING_BYT
 
 logger = logging.getLogger(__name__)
 
+BUSY_S: Final = 0.5
 _CHUNK_LINES_BYTES: Final = 16  # a chunk's size and both line ends, without leading zeros and extensions
 
 
@@ -57,6 +58,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         self._is_between_requests = False
         self._is_watched = False
         self._spare_bytes = REQUEST_FRAMING_BYTES_MAX
+        self._answered_at = -BUSY_S
 
     # --- the connection ----------------------------------------------------------------------------
 
@@ -112,10 +114,14 @@ class OneWriteProtocol(HttpToolsProtocol):
         if self._is_answering():
             self.cycle.keep_alive = False
             return False
-        if self._in_head or self._gathering.has_something_to_read():
+        if self._in_head or self._gathering.has_something_to_read() or self._is_busy():
             return True
         self.transport.close()
         return False
+
+    def _is_busy(self) -> bool:
+        """Answered just now: the next request may be on its way, and would be lost if this were closed."""
+        return self.loop.time() - self._answered_at < BUSY_S
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -186,6 +192,7 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._gathering.flush()
+        self._answered_at = self.loop.time()
         super().on_response_complete()
         if not self._is_between_requests and not self._in_head and not self._is_watched:
             self._watch()  # the rest of its body

@@ -7,10 +7,9 @@ from typing import Final, Self
 
 from statebacked.api.listeners import given_listeners, listen, listener_of, url_of
 from statebacked.serve.folder_lock import FolderLock
-from statebacked.serve.supervised import Supervision
+from statebacked.serve.supervised import FOLDER, Supervision
 from statebacked.settings import Settings
 
-_LOCK: Final = "folder"
 _LISTENER: Final = "listener"
 
 
@@ -41,8 +40,8 @@ class Place:
 
         Raises FolderInUse, and OSError for a folder or an address that cannot be had."""
         inherited = supervision.inherited if supervision is not None else {}
-        if _LOCK in inherited:
-            lock = FolderLock(inherited[_LOCK])
+        if FOLDER in inherited:
+            lock = FolderLock(inherited[FOLDER])
         else:
             settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = FolderLock.take(settings.data, is_asked_to_stop=is_take_over)
@@ -69,5 +68,5 @@ class Place:
         supervision = self._supervision
         self._lock.tell(os.getpid() if supervision is None else supervision.pid, url)
         if supervision is not None and not self.is_again:
-            supervision.hold(_LOCK, self._lock.descriptor)
+            supervision.hold(FOLDER, self._lock.descriptor)
             supervision.hold(_LISTENER, self.listeners[0].fileno())

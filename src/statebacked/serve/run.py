@@ -79,7 +79,7 @@ async def _serve(settings: Settings, work: Work, place: Place, supervision: Supe
     loop = asyncio.get_running_loop()
     _heed_signals(loop, stop, is_supervised=supervision is not None)
     if supervision is not None:
-        supervision.listen(loop.add_reader)
+        supervision.watch(loop.add_reader)
     machine_log = work.machine_log or _shown(settings)
     async with open_server(
         settings, machine_log, listeners=place.listeners, expose_machine_texts=work.is_dev

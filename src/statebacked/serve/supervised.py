@@ -3,9 +3,8 @@
 Theory of operation. The supervisor starts the server with the variable STATEBACKED_SUPERVISOR, which names
 the supervisor's process, a socket between the two, and descriptors to inherit: `NAME=NUMBER`. On that socket
 go lines. The server says `hold NAME`, with a descriptor that comes along and that the supervisor keeps open
-and gives to the next server, and `ready MS`: it listens, and stops within that time when it is told to. It is
-told `end` before the SIGTERM after which no other server follows. Imports next to nothing, as the supervisor
-does.
+and gives to the next server, and `ready MS`: it listens, and stops within that time when it is told to. The
+end of the socket is the end of the supervisor. Imports next to nothing, as the supervisor does.
 """
 
 import os
@@ -15,8 +14,8 @@ import sys
 from collections.abc import Callable
 
 VARIABLE = "STATEBACKED_SUPERVISOR"
+FOLDER = "folder"  # the descriptor that is a lock; all others take connections
 _PR_SET_PDEATHSIG = 1
-_LINE_BYTES_MAX = 4_096
 
 _given: "Supervision | None" = None
 
@@ -27,9 +26,7 @@ class Supervision:
     def __init__(self, pid: int, control: socket.socket, inherited: dict[str, int]) -> None:
         self.pid = pid
         self.inherited = inherited
-        self.is_ending = False  # no other server follows this one
         self._control = control
-        self._heard = b""
 
     def hold(self, name: str, descriptor: int) -> None:
         """Have the supervisor keep it open for the next server."""
@@ -38,22 +35,20 @@ class Supervision:
     def tell_ready(self, stop_ms: int) -> None:
         self._control.sendall(f"ready {stop_ms}\n".encode())
 
-    def listen(self, add_reader: Callable[[int, Callable[[], None]], None]) -> None:
-        """Hear what the supervisor says, on an event loop."""
+    def watch(self, add_reader: Callable[[int, Callable[[], None]], None]) -> None:
+        """End with the supervisor, on an event loop."""
         self._control.setblocking(False)
-        add_reader(self._control.fileno(), self._hear)
+        add_reader(self._control.fileno(), self._look)
 
-    def _hear(self) -> None:
+    def _look(self) -> None:
         try:
-            data = self._control.recv(_LINE_BYTES_MAX)
+            data = self._control.recv(1)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if not data:  # the supervisor is gone, and with it whoever would start the next server
             os.kill(os.getpid(), signal.SIGKILL)
-        *lines, self._heard = (self._heard + data).split(b"\n")
-        self.is_ending = self.is_ending or b"end" in lines
 
 
 def given() -> Supervision | None:

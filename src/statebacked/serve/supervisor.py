@@ -10,7 +10,7 @@ a time.
   believed.
 - SIGHUP: the server stops gracefully, the next one starts. A server that ends well by itself, or by a SIGTERM
   of its own, is followed by the next one, too.
-- SIGTERM, SIGINT: the server is told that none follows, stops gracefully, and this ends with 0. A second
+- SIGTERM, SIGINT: the server stops gracefully, and this ends with 0; no connection waits any more. A second
   SIGINT ends it at once.
 - A server that does not stop in its time is killed. When this process is killed, its server is, too.
 
@@ -34,7 +34,7 @@ from statebacked.model.limits import (
     SERVER_START_ATTEMPTS_MAX,
     SERVER_STOP_GRACE_MS,
 )
-from statebacked.serve.supervised import VARIABLE
+from statebacked.serve.supervised import FOLDER, VARIABLE
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _REFUSED = (1, 2)  # a server that says why it does not start, and bad usage
@@ -135,11 +135,11 @@ class Supervisor:
 
     def _end(self) -> None:
         self._is_ending = True
+        for name in [name for name in self._held if name != FOLDER]:
+            os.close(self._held.pop(name))  # nobody will accept what waits: refuse it
         if self._server is None:
             self._code = 0
             return
-        with contextlib.suppress(OSError):  # it has ended
-            self._server.control.sendall(b"end\n")
         self._stop(self._server)
 
     def _stop(self, server: _Server) -> None:
