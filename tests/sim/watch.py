@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from math import inf
 
+from msgspec.structs import replace
+
 from statebacked.core import fairness, phases
 from statebacked.core.phases import Activation, Performing, Settled, Settling, Stepping, Upgrading
 from statebacked.core.policy import Policy
@@ -359,6 +361,7 @@ def replies(w: Watch, life: Life | None, a: Activation, command: phases.Reply, n
     assert life is not None
     must(view.seq == life.seq, "a reply shows the latest state")
     must(life.events.get(command.to, 0) <= view.seq, "a reply shows what its own event did")
+    must(not (view.is_unchanged and command.to in life.events), "what has changed something is not unchanged")
     inside = any(e.source in ("self", "service") for e in a.mailbox)
     is_over = w.is_draining or w.is_abandoned or a.status == "paused" or command.to not in w.began
     if (a.services or inside) and not is_over:
@@ -370,7 +373,7 @@ def tells(life: Life | None, view: StateView) -> None:
     """Also of an owner whose time is over, and who does not know it yet."""
     must(life is not None and view.seq <= life.seq, "nobody is told before the commit")
     assert life is not None
-    must(view == life.views[view.seq], "what is told is durable")
+    must(replace(view, is_unchanged=False) == life.views[view.seq], "what is told is durable")
 
 
 def publishes(w: Watch, command: phases.Publish) -> None:
