@@ -51,6 +51,71 @@ def test_no_graphics_driver_is_in_reach(worker5: WorkerProcess) -> None:
     assert run(worker5, code) == ["undefined", False, "string"]
 
 
+CLOCKS = {
+    "Date": "Date.now()",
+    "a new Date": "new Date().getTime()",
+    "performance.now": "performance.now()",
+    "performance.timeOrigin": "performance.timeOrigin",
+    "performance.toJSON": "performance.toJSON().timeOrigin",
+    "Temporal.Now.instant": "rest(Temporal.Now.instant())",
+    "Temporal.Now.zonedDateTimeISO": "rest(Temporal.Now.zonedDateTimeISO())",
+    "its zone": "rest(Temporal.Now.zonedDateTimeISO('Asia/Tokyo'))",
+    "Temporal.Now.plainDateTimeISO": "below(Temporal.Now.plainDateTimeISO())",
+    "Temporal.Now.plainTimeISO": "below(Temporal.Now.plainTimeISO('UTC'))",
+    "an event": "new Event('x').timeStamp",
+    "a file": "new File([], 'x').lastModified",
+}
+
+
+def test_no_clock_is_finer_than_a_millisecond(worker5: WorkerProcess) -> None:
+    reads = ", ".join(f"{json.dumps(name)}: () => {read}" for name, read in CLOCKS.items())
+    code = f"""const rest = (t) => Number(t.epochNanoseconds % 1000000n) / 1e6;
+      const below = (t) => (t.microsecond * 1000 + t.nanosecond) / 1e6;
+      const fine = [];
+      for (const [name, read] of Object.entries({{ {reads} }})) {{
+        const seen = [];
+        for (let i = 0; i < 300; i++) seen.push(read());
+        if (!seen.every((t) => Number.isInteger(t))) fine.push(name);
+      }}
+      return fine;"""
+    assert run(worker5, code) == []
+
+
+def test_the_events_of_messages_and_readers_tell_no_finer_time(worker5: WorkerProcess) -> None:
+    code = """const { port1, port2 } = new MessageChannel();
+      const came = new Promise((done) => { port2.onmessage = done; port2.start?.() });
+      port1.postMessage(1);
+      const reader = new FileReader();
+      const read = new Promise((done) => { reader.onload = done });
+      reader.readAsText(new Blob(["x"]));
+      const stamps = [(await came).timeStamp, (await read).timeStamp];
+      port1.close(); port2.close();
+      return stamps.filter((stamp) => !Number.isInteger(stamp))"""
+    assert run(worker5, code) == []
+
+
+def test_the_day_of_temporal_is_that_of_date(worker5: WorkerProcess) -> None:
+    code = """const [day, time] = new Date().toISOString().split("T");
+      return [Temporal.Now.plainDateISO("UTC").toString() === day,
+        Temporal.Now.instant().toString().slice(0, 16) === `${day}T${time}`.slice(0, 16),
+        typeof Temporal.Now.timeZoneId()]"""
+    assert run(worker5, code) == [True, True, "string"]
+
+
+def test_no_line_of_a_log_names_where_the_worker_is_on_the_server(worker5: WorkerProcess) -> None:
+    code = """console.error(new Error("one"));
+      console.log(new Error("two").stack);
+      setTimeout(() => { throw new Error("three") });
+      Promise.reject(new Error("four"));
+      await new Promise((done) => setTimeout(done, 20));"""
+    tried = f"{MACHINE} await (async () => {{ {code} }})();"
+    assert worker5.load(tried)["t"] == "loaded"
+    text = "\n".join(worker5.log_lines())
+    assert all(word in text for word in ("one", "two", "three", "four"))
+    assert "file:" not in text
+    assert "/dist/" not in text
+
+
 MODULES = [
     *(
         "node:fs",

@@ -67,6 +67,7 @@ export function closeSandbox(print: Print, { spawn, fetch }: Given): Natives {
   const console = captureConsole(print);
   define("console", console);
   define("performance", coarsePerformance());
+  coarsenTemporal();
   define("fetch", fetch);
   const runtime = Object.freeze({ spawn });
   define("__statebacked_rt", runtime);
@@ -125,6 +126,38 @@ function coarsePerformance(): object {
     getEntriesByType: () => [],
     toJSON: () => ({ timeOrigin }),
   });
+}
+
+interface ZonedTime {
+  toPlainDateTime(): unknown;
+  toPlainDate(): unknown;
+  toPlainTime(): unknown;
+}
+
+interface TemporalNames {
+  readonly Now: { timeZoneId(): string };
+  readonly Instant: {
+    fromEpochMilliseconds(ms: number): { toZonedDateTimeISO(zone: unknown): ZonedTime };
+  };
+}
+
+/** `Temporal.Now` counts nanoseconds; here its times are those of `Date.now`. */
+function coarsenTemporal(): void {
+  const names = (globalThis as unknown as { Temporal?: TemporalNames }).Temporal;
+  if (names === undefined) return;
+  const { Now, Instant } = names;
+  const now = Date.now;
+  const ownZone = Now.timeZoneId;
+  const ofMs = Instant.fromEpochMilliseconds.bind(Instant);
+  const zoned = (zone: unknown = ownZone()): ZonedTime => ofMs(now()).toZonedDateTimeISO(zone);
+  const coarse = {
+    instant: () => ofMs(now()),
+    zonedDateTimeISO: (zone?: unknown) => zoned(zone),
+    plainDateTimeISO: (zone?: unknown) => zoned(zone).toPlainDateTime(),
+    plainDateISO: (zone?: unknown) => zoned(zone).toPlainDate(),
+    plainTimeISO: (zone?: unknown) => zoned(zone).toPlainTime(),
+  };
+  for (const [name, value] of Object.entries(coarse)) Object.defineProperty(Now, name, { value });
 }
 
 function catchErrors(console: Console): void {
