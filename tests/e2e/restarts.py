@@ -79,6 +79,9 @@ def run(restarts: int, seed: int, *, is_talkative: bool = False) -> str:
                     print(f"{number:3} {kind.name}: {len(refused)} requests lost", flush=True)
                 assert told["deaf"] == [], f"after {kind.name}: {told}\n{server.log.read_text()[-2000:]}"
                 assert kind == signal.SIGKILL or not refused, f"after {kind.name}: {refused}"
+                # Each sender has one request in flight; what it sends next waits for the next server.
+                senders = [one["id"].partition(".")[0] for one in refused]
+                assert len(senders) == len(set(senders)), f"after {kind.name}: {refused}"
             acknowledged = check(server, traffic.ask("end"))
         finally:
             traffic.close()

@@ -1,7 +1,9 @@
 """A restart or crash of the server is a pause: connections wait, the port stays, a folder has one server."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import select
 import signal
@@ -13,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -132,6 +135,51 @@ def test_workers_end_with_a_killed_server(tmp_path: Path) -> None:
         assert count(Asker(server)) == 2
 
 
+# --- a terminal ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_both_processes_at_once_ends_them_gracefully(tmp_path: Path, number: int) -> None:
+    """Ctrl-C goes to all processes of the terminal's foreground."""
+    command = [str(BIN / "statebacked"), "serve", "--port", "0", "--data", str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with started_process(command, start_new_session=True, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("statebacked listens on ")
+        os.killpg(process.pid, number)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0
+        # A worker that is just being launched may hear it, too, and that is told as a warning.
+        assert {json.loads(line)["level"] for line in said.splitlines()} <= {"info", "warning"}
+
+
+@pytest.mark.parametrize("is_nohup", [False, True], ids=["plain", "nohup"])
+def test_a_server_ends_with_its_terminal_unless_it_was_started_with_nohup(
+    tmp_path: Path, is_nohup: bool
+) -> None:
+    command = [str(BIN / "statebacked"), "serve", "--port", "0", "--data", str(tmp_path)]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        if is_nohup:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        os.execv(command[0], command)
+    try:
+        said = b""
+        while b"statebacked listens on " not in said or not said.endswith(b"\n"):
+            said += os.read(terminal, 4096)
+        found = re.search(rb"listens on (http://\S+)", said)
+        assert found is not None
+        os.close(terminal)
+        if is_nohup:
+            assert httpx.get(found[1].decode() + "/healthz").status_code == 200
+            os.kill(pid, signal.SIGTERM)
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 # --- one server a folder ---------------------------------------------------------------------------
 
 
@@ -197,8 +245,8 @@ def test_a_server_whose_store_another_has_taken_ends_with_an_error(tmp_path: Pat
 
 
 @contextmanager
-def started_process(command: Sequence[str], **pipes: int) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
+def started_process(command: Sequence[str], **how: Any) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(command, text=True, **how) as process:
         try:
             yield process
         finally:
