@@ -77,6 +77,9 @@ REACHED_BY = {
     "DEAD_LETTER_TYPE_CHARACTERS_MAX": (
         "store/test_dead_letters.py::test_a_head_has_the_type_of_its_event_cut_to_its_limit_and_nothing_else"
     ),
+    "READINESS_SEEN_MS": (
+        "api/test_instances.py::test_a_server_with_an_obstacle_is_not_ready_and_looks_once_a_second"
+    ),
     "PAGE_ROWS_DEFAULT": "api/test_machines.py::test_pages_are_of_a_hundred_and_make_up_the_whole_list",
     "PAGE_ROWS_MAX": "api/test_machines.py::test_a_limit_is_1_to_1000",
     "MAILBOX_ENVELOPES_MAX": "core/test_mailbox.py::test_the_mailbox_is_bounded_for_all",

@@ -40,8 +40,8 @@ from statebacked.model.logs import OutputType
 from statebacked.model.values import Now
 from statebacked.ports.machines import Code, MachineLog
 from statebacked.runtime.pool import Pool, PoolPolicy
-from statebacked.runtime.process import Sandbox, find_sandbox
-from statebacked.runtime.proof import proven
+from statebacked.runtime.process import find_sandbox
+from statebacked.runtime.proof import Proof, prove
 from statebacked.settings import Settings
 from statebacked.store.sqlite.logs import SqliteLogs
 from statebacked.store.sqlite.store import SqliteStore
@@ -98,8 +98,8 @@ async def open_server(
     url = settings.public_url or url_of(listeners[0])
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        sandbox = asyncio.create_task(proven(find_sandbox(os.environ)))
-        stack.push_async_callback(_end, sandbox)
+        proof = asyncio.create_task(prove(find_sandbox(os.environ)))
+        stack.push_async_callback(_end, proof)
         store = await SqliteStore.open(settings.data / DATABASE)
         stack.push_async_callback(store.aclose)
         keyring = await _keyring(settings, store)
@@ -121,7 +121,7 @@ async def open_server(
 
         egress = _egress(settings)
         stack.push_async_callback(egress.aclose)
-        pool = _pool(settings, store, tell, await sandbox, egress)
+        pool = _pool(settings, store, tell, await proof, egress)
         stack.push_async_callback(pool.aclose)
         engine = await _engine(settings, store, pool, tell)
         stack.push_async_callback(engine.aclose)
@@ -198,6 +198,7 @@ def _application(
         clock=SystemClock(),
         ids=RandomIds(),
         random_bytes=secrets.token_bytes,
+        obstacles=(store.find_write_failure, pool.find_start_failure),
         settings=settings,
     )
     return build_application(parts)
@@ -215,7 +216,7 @@ async def _stop(
     await serving
 
 
-async def _end(task: asyncio.Task[Sandbox]) -> None:
+async def _end(task: asyncio.Task[Proof]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -252,7 +253,7 @@ def _pool(
     settings: Settings,
     store: SqliteStore,
     machine_log: MachineLog,
-    sandbox: Sandbox,
+    proof: Proof,
     egress: GuardedHttp,
 ) -> Pool:
     policy = PoolPolicy(
@@ -269,12 +270,13 @@ def _pool(
         return version.index_selectors if version is not None else ()
 
     return Pool(
-        sandbox,
+        proof.sandbox,
         policy,
         store.load_bundle,
         machine_log,
         load_selectors=load_selectors,
         egress=egress,
+        start_failure=proof.failure,
     )
 
 

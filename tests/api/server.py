@@ -9,6 +9,7 @@ import httpx
 from joserfc import jws
 
 from statebacked.api.application import ApiParts, ApiSettings, build_application
+from statebacked.api.service import FindObstacle
 from statebacked.api.use_cases import Engine
 from statebacked.auth.jwt import PUBLISHED_AUDIENCE, import_secret
 from statebacked.auth.keys import create_key
@@ -42,6 +43,7 @@ class ApiServer:
         engine: Engine | None = None,
         store: InstanceStore | None = None,
         migrator: Migrator | None = None,
+        obstacles: Sequence[FindObstacle] = (),
     ) -> None:
         self.clock = HandClock()
         self.ids = CountedIds()
@@ -70,6 +72,7 @@ class ApiServer:
                 ids=self.ids,
                 random_bytes=self.random_bytes,
                 settings=settings or ApiSettings(),
+                obstacles=obstacles,
             )
         )
 

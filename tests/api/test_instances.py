@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
 from statebacked.api.application import ApiSettings
 from statebacked.model.errors import MachineRefusal, Unavailable
 from statebacked.model.ids import OrgId
+from statebacked.model.limits import READINESS_SEEN_MS
 from tests.api.server import ApiServer
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +158,21 @@ async def test_an_authorizers_text_is_a_machines_text_too(server: ApiServer) -> 
         assert "Mallory" not in response.text
 
 
+async def test_what_machine_code_threw_is_logged_in_fields_but_under_dev(server: ApiServer) -> None:
+    """There the machine's own line is shown already."""
+    for one, count in ((server, 1), (ApiServer(ApiSettings(expose_machine_texts=True)), 0)):
+        org = await with_instance(one)
+        one.engine.next_error = MachineRefusal("machine-error", "it's broken: 100%")
+        with capture_logs() as logs:
+            async with one.client(await one.token(org)) as client:
+                response = await client.post(INSTANCE + "/events", json={"event": "go"})
+        lines = [line for line in logs if line["event"] == "a machine refuses"]
+        assert len(lines) == count
+        for line in lines:
+            assert line["request"] == response.headers["x-request-id"]
+            assert (line["code"], line["text"]) == ("machine-error", "it's broken: 100%")
+
+
 async def test_under_dev_everyone_reads_them() -> None:
     server = ApiServer(ApiSettings(expose_machine_texts=True))
     org = await with_instance(server)
@@ -172,18 +189,19 @@ async def test_a_refusal_in_the_servers_own_words_is_read_by_everyone(server: Ap
         assert "400,001" in response.json()["error"]
 
 
-async def test_our_own_fault_is_internal_and_tells_nothing(
-    server: ApiServer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_our_own_fault_is_internal_and_tells_nothing(server: ApiServer) -> None:
     org = await with_instance(server)
     for path, method in ((INSTANCE, "GET"), (INSTANCE + "/admin", "GET"), (INSTANCE + "/events", "POST")):
         server.engine.next_error = RuntimeError("the password is hunter2")
-        async with server.client(await server.token(org)) as client:
-            response = await client.request(method, path, json={"event": "go"})
+        with capture_logs() as logs:
+            async with server.client(await server.token(org)) as client:
+                response = await client.request(method, path, json={"event": "go"})
         assert (response.status_code, response.json()["code"]) == (500, "internal")
         assert "hunter2" not in response.text
         assert response.json()["requestId"] == response.headers["x-request-id"]
-        assert response.json()["requestId"] in caplog.text
+        [line] = logs
+        assert (line["event"], line["request"]) == ("a request fails", response.json()["requestId"])
+        assert line["exc_info"] is True
 
 
 async def test_unavailable_says_that_it_may_be_tried_again(server: ApiServer) -> None:
@@ -193,6 +211,32 @@ async def test_unavailable_says_that_it_may_be_tried_again(server: ApiServer) ->
         response = await client.post(INSTANCE + "/events", json={"event": "go"})
         assert (response.status_code, response.json()["code"]) == (503, "unavailable")
         assert response.headers["retry-after"] == "1"
+
+
+async def test_a_server_with_an_obstacle_is_not_ready_and_looks_once_a_second() -> None:
+    looks, obstacle = 0, "the disk is full"
+
+    async def find_obstacle() -> str | None:
+        nonlocal looks
+        looks += 1
+        return obstacle or None
+
+    async def find_none() -> None:
+        return None
+
+    server = ApiServer(obstacles=(find_obstacle, find_none))
+    async with server.client() as client:
+        for _ in range(5):
+            response = await client.get("/readyz")
+            assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+            assert "the disk is full" in response.json()["error"]
+        assert looks == 1
+        obstacle = ""
+        server.clock.pass_ms(READINESS_SEEN_MS - 1)
+        assert (await client.get("/readyz")).status_code == 503
+        server.clock.pass_ms(1)
+        assert (await client.get("/readyz")).status_code == 200
+        assert (await client.get("/healthz")).status_code == 200
 
 
 async def test_readiness_is_the_engines(server: ApiServer) -> None:

@@ -245,7 +245,8 @@ async def test_where_anonymous_access_is_off_there_is_no_such_service(server: Ap
         for org in (closed, OrgId("org_AAAAAAAAAAAAAAAAAAAAAA")):
             response = await exchange(stranger, org)
             assert response.status_code == 400
-            assert response.json()["error"] == "invalid_target"
+            assert response.json()["error"].startswith("invalid_target: there is no org with that orgId here")
+            assert response.json()["error_code"] == "invalid_target"
             assert response.json()["code"] == "invalid-target"
 
 
@@ -266,12 +267,12 @@ async def test_a_bad_exchange_is_told_in_the_standards_words(server: ApiServer) 
     org = await server.org()
     async with server.client() as stranger:
         bad_subject = await exchange(stranger, org, subject_token="x.y.z")
-        assert bad_subject.json()["error"] == "invalid_request"
+        assert bad_subject.json()["error_code"] == "invalid_request"
         bad_grant = await exchange(stranger, org, grant_type="password")
-        assert bad_grant.json()["error"] == "unsupported_grant_type"
-        assert (await stranger.post("/tokens")).json()["error"] == "unsupported_grant_type"
+        assert bad_grant.json()["error_code"] == "unsupported_grant_type"
+        assert (await stranger.post("/tokens")).json()["error_code"] == "unsupported_grant_type"
         many = "&".join(f"a{n}=1" for n in range(50))
-        assert (await stranger.post("/tokens", content=many)).json()["error"] == "invalid_request"
-        assert (await stranger.post("/tokens", content=b"\xff")).json()["error"] == "invalid_request"
+        assert (await stranger.post("/tokens", content=many)).json()["error_code"] == "invalid_request"
+        assert (await stranger.post("/tokens", content=b"\xff")).json()["error_code"] == "invalid_request"
         huge = await stranger.post("/tokens", content=b"x" * (FORM_BODY_BYTES_MAX + 1))
         assert (huge.status_code, huge.json()["code"]) == (413, "body-too-large")

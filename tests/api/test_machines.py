@@ -127,6 +127,15 @@ async def test_a_cursor_of_another_list_or_org_is_refused(server: ApiServer) -> 
         assert response.json()["code"] == "invalid-cursor"
 
 
+async def test_a_bad_index_name_is_called_one(server: ApiServer) -> None:
+    async with server.client(await server.token(await server.org())) as client:
+        refused = await client.post("/machines", json={"slug": "m", "indexes": ["by user"]})
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid-name")
+        assert refused.json()["error"].startswith("an index name is 1 to 128 characters")
+        refused = await client.post("/machines", json={"slug": "a b"})
+        assert refused.json()["error"].startswith("a machine name is 1 to 128 characters")
+
+
 async def test_a_machine_has_a_bounded_number_of_indexes(server: ApiServer) -> None:
     org = await server.org()
     async with server.client(await server.token(org)) as client:

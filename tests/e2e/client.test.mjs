@@ -53,6 +53,22 @@ test("getOrCreate creates once and then finds", async () => {
   assert.equal(found.ts, created.ts);
 });
 
+test("a wrong orgId is told in words", async () => {
+  for (const orgId of ["org-YOUR_ORG_ID", "org_AAAAAAAAAAAAAAAAAAAAAA"]) {
+    const client = new StateBackedClient({ anonymous: { orgId, getSessionId: () => "s" } }, { apiHost: API_HOST });
+    await assert.rejects(client.machineInstances.get(MACHINE, "i"), (error) => {
+      const said = `${error.message} ${error.cause?.message} ${error.reason?.message}`;
+      assert.match(said, /there is no org with that orgId here/);
+      return true;
+    });
+  }
+});
+
+test("a machine and an instance that do not exist are told as one", async () => {
+  const client = await signed({ sub: "u" });
+  await assert.rejects(client.machineInstances.get("nope", "x"), /there is no machine or instance of that name/);
+});
+
 test("two creations at once make one instance", async () => {
   const sid = randomUUID();
   const client = anonymous(sid);

@@ -314,7 +314,7 @@ def test_a_bad_event_is_told_to_a_user(server: RealServer, admin: Asker) -> None
     assert "the guard says no" in server.failing_smply(*named, "--event", "guard-throws")
     assert "reserved" in server.failing_smply(*named, "--event", "xstate.init")
     named[5] = "nobody"
-    assert "no instance" in server.failing_smply(*named, "--event", "count")
+    assert "no machine or instance" in server.failing_smply(*named, "--event", "count")
 
 
 def test_a_damaged_cursor_and_a_bad_limit_are_refused(admin: Asker) -> None:

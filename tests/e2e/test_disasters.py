@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -15,10 +16,11 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+from deno import find_deno_bin  # type: ignore[import-untyped]  # it has no types
 from websockets.asyncio.client import connect
 
 from tests.e2e.asking import Asker, Json, answered, subscriber
-from tests.e2e.servers import E2E, RealServer, real_server
+from tests.e2e.servers import BIN, E2E, RealServer, real_server
 
 BELLS = "bells"
 MB = 1_000_000
@@ -63,9 +65,13 @@ def test_a_full_disk_loses_nothing_and_the_server_goes_on_when_there_is_room(tmp
         kept, refused = write_until_it_fails(asker, lambda: fill(disk))
         assert refused.json()["code"] == "unavailable"
         assert httpx.get(server.url + "/healthz").status_code == 200
+        ready = httpx.get(server.url + "/readyz")
+        assert (ready.status_code, ready.json()["code"]) == (503, "unavailable")
+        assert "disk" in ready.json()["error"]
         assert said(asker, "a") == kept
         (disk / "ballast").unlink()
         kept += write_until_it_works(asker, "after")
+        assert httpx.get(server.url + "/readyz").status_code in {200, 503}  # as it was seen a second ago
         assert said(asker, "a") == kept
 
 
@@ -305,3 +311,49 @@ def resident_bytes(server: RealServer) -> int:
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+# --- workers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deno", ["/nowhere/deno", "/bin/false"])
+def test_a_server_without_deno_does_not_start_and_says_what_to_do(tmp_path: Path, deno: str) -> None:
+    done = subprocess.run(
+        [
+            str(BIN / "statebacked"),
+            "serve",
+            "--port",
+            "0",
+            "--data",
+            str(tmp_path / "data"),
+            "--no-supervisor",
+        ],
+        env={**os.environ, "STATEBACKED_DENO": deno},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"Deno cannot be run, and nothing works without it ({deno}: " in done.stderr
+    assert "STATEBACKED_DENO" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_server_whose_workers_do_not_start_is_not_ready_until_they_do(tmp_path: Path) -> None:
+    deno, broken = tmp_path / "deno", tmp_path / "broken"
+    broken.touch()
+    deno.write_text(
+        f'#!/bin/sh\n[ -e {broken} ] && [ "$1" != --version ] && exit 3\nexec {find_deno_bin()} "$@"\n'
+    )
+    deno.chmod(0o755)
+    with real_server(tmp_path / "data", environment={"STATEBACKED_DENO": str(deno)}) as server:
+        ready = httpx.get(server.url + "/readyz")
+        assert (ready.status_code, ready.json()["code"]) == (503, "unavailable")
+        assert "no worker can be started" in ready.json()["error"]
+        assert httpx.get(server.url + "/healthz").status_code == 200
+        assert '"level": "error"' in server.log.read_text()
+        broken.unlink()
+        deadline = time.monotonic() + 60
+        while httpx.get(server.url + "/readyz").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)

@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
+from statebacked.engine.accounts import RETRY_MS
 from statebacked.model.errors import MachineRefusal, Unavailable
 from statebacked.model.ids import Seq
 from tests.engine.world import Fault, World, count_of, key_of, run, until, world
@@ -87,12 +89,17 @@ def test_nobody_is_told_that_nothing_happened_before_the_history_can_be_read() -
             await until(lambda: len(w.machines.computed) == 2)
             w.store.faults, w.store.is_down = [Fault.AFTER], True
             w.machines.release()
-            with pytest.raises(MachineRefusal) as refused:
-                await sending[1]
-            assert refused.value.code == "unavailable"
-            assert not sending[0].done(), "nobody knows yet whether it happened"
-            w.store.is_down = False
-            assert count_of(await sending[0]) == 1
+            with capture_logs() as logs:
+                with pytest.raises(MachineRefusal) as refused:
+                    await sending[1]
+                assert refused.value.code == "unavailable"
+                assert not sending[0].done(), "nobody knows yet whether it happened"
+                await asyncio.sleep(10 * RETRY_MS / 1000)
+                w.store.is_down = False
+                assert count_of(await sending[0]) == 1
+            told = [line["event"] for line in logs if line["log_level"] != "debug"]
+            assert told.count("an instance cannot be recovered yet") == 1
+            assert "a history cannot be read yet" not in told
             assert len(await history(w, "a")) == 2
             assert count_of(await w.send("a", "add")) == 2
 

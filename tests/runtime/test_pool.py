@@ -4,21 +4,36 @@ import asyncio
 import json
 import os
 import signal
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from statebacked.model.errors import InvalidMachine
+from statebacked.model.errors import InvalidMachine, Unavailable
 from statebacked.model.ids import InstanceName, OrgId, Seq, ServiceId, ServiceRun
 from statebacked.model.step import Chattered, Performed, Refused, Stepped, WorkerLost
 from statebacked.model.values import Json
 from statebacked.ports.machines import Saved, Validated, WorkerGone
 from statebacked.ports.store import StoreFailed
 from tests.event_loop import run
-from tests.runtime.rig import QUICK, envelope, rig
+from tests.runtime.rig import FAKE, QUICK, FakeSandbox, envelope, rig
 from tests.runtime.test_protocol import event
 
 AUTHS = [Json(b'{"ok":true}'), Json(b'{"ok":false}')]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchedSandbox(FakeSandbox):
+    """Whose workers start once that file is there."""
+
+    switch: Path
+
+    def command(self, major: int) -> list[str]:
+        if self.switch.exists():
+            return FAKE.command(major)
+        return [sys.executable, "-I", "-S", "-c", "raise SystemExit(3)"]
 
 
 # --- computing
@@ -358,6 +373,26 @@ async def test_a_spare_worker_takes_the_first_event_and_is_replaced() -> None:
         assert [context["pid"]] == spares
         await r.restocked()
         assert r.pool.counters().processes == 2
+
+
+def test_a_pool_whose_workers_do_not_start_says_so_until_one_does(tmp_path: Path) -> None:
+    policy = replace(QUICK, prewarmed=1, prewarmed_majors=(5,))
+    sandbox = SwitchedSandbox(deno=FAKE.deno, dist=FAKE.dist, switch=tmp_path / "works")
+
+    @run
+    async def test() -> None:
+        async with rig(policy=policy, sandbox=sandbox) as r:
+            assert await r.pool.find_start_failure() is None
+            with capture_logs() as logs, pytest.raises(Unavailable):
+                await r.pool.validate(b"{}", "5")
+            assert "exited with code 3" in str(await r.pool.find_start_failure())
+            levels = {line["log_level"] for line in logs if line["event"] == "a worker does not start"}
+            assert levels == {"error"}
+            sandbox.switch.touch()
+            await r.pool.validate(b"{}", "5")
+            assert await r.pool.find_start_failure() is None
+
+    test()
 
 
 @run

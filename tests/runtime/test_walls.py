@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from statebacked.runtime.process import find_sandbox
-from statebacked.runtime.proof import proven
+from statebacked.runtime.proof import NoDeno, Proof, prove
 from statebacked.runtime.walls import InForce, Walls, landlock_abi, offered_walls
 from tests.event_loop import run
 from tests.runtime.test_process import ScriptSandbox, said
@@ -107,7 +107,7 @@ async def test_a_wall_that_cannot_be_raised_is_told_and_nothing_runs() -> None:
 async def test_what_is_in_force_is_told_in_one_line() -> None:
     with capture_logs() as logs:
         sandbox = find_sandbox({})
-        assert await proven(sandbox) == sandbox
+        assert await prove(sandbox) == Proof(sandbox, None)
     [line] = logs
     assert line["event"] == "workers are walled in"
     assert line["landlock"] == landlock_abi()
@@ -124,7 +124,8 @@ async def test_a_wall_behind_which_no_worker_starts_is_given_up_and_told() -> No
     found = find_sandbox({})
     elsewhere = replace(found, walls=found.walls._replace(readable=("/etc",)))
     with capture_logs() as logs:
-        sandbox = await proven(elsewhere)
+        sandbox, failure = await prove(elsewhere)
+    assert failure is None
     assert sandbox.walls == found.walls._replace(readable=())
     assert logs[-1]["missing"][0] == "landlock"
     assert logs[-1]["log_level"] == "warning"
@@ -134,10 +135,23 @@ async def test_a_wall_behind_which_no_worker_starts_is_given_up_and_told() -> No
 @run
 async def test_a_sandbox_that_never_starts_is_left_as_it_is() -> None:
     dist = find_sandbox({}).dist
-    broken = ScriptSandbox(deno="", dist=dist, script="raise SystemExit(3)", walls=FILTER)
+    broken = ScriptSandbox(deno=sys.executable, dist=dist, script="raise SystemExit(3)", walls=FILTER)
     with capture_logs() as logs:
-        assert await proven(broken) == broken
-    assert {line["event"] for line in logs} == {"worker ends", "worker does not start"}
+        assert await prove(broken) == Proof(broken, "no worker can be started: the first exited with code 3")
+    events = {line["event"]: line["log_level"] for line in logs}
+    assert events.keys() == {"worker ends", "worker does not start", "no worker can be started"}
+    assert events["no worker can be started"] == "error"
+
+
+@pytest.mark.parametrize("deno", ["/nowhere/deno", "/etc/passwd", "/bin/false"])
+def test_a_deno_that_cannot_be_run_is_told_with_what_to_do(deno: str) -> None:
+    @run
+    async def test() -> None:
+        broken = ScriptSandbox(deno=deno, dist=find_sandbox({}).dist, script="raise SystemExit(3)")
+        with pytest.raises(NoDeno, match=rf"{deno}.*STATEBACKED_DENO"):
+            await prove(broken)
+
+    test()
 
 
 def test_what_is_missing_is_named() -> None:
@@ -153,7 +167,7 @@ def test_a_root_that_may_nothing_starts_workers_all_the_same() -> None:
     """As in a container whose capabilities were dropped: the walls need none."""
     script = (
         "import asyncio; from statebacked.runtime.process import find_sandbox; "
-        "from statebacked.runtime.proof import proven; asyncio.run(proven(find_sandbox({})))"
+        "from statebacked.runtime.proof import prove; asyncio.run(prove(find_sandbox({})))"
     )
     rightless = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", sys.executable, "-c", script]
     told = subprocess.run(rightless, capture_output=True, text=True, check=True).stdout

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from statebacked.model.ids import Epoch, InstanceId, Instant, Seq
 from statebacked.model.rows import Commit, Outcome
@@ -185,14 +186,13 @@ async def test_a_statement_that_raises_fails_its_member_alone(
     assert record.view.seq == 1
 
 
-async def test_a_value_that_cannot_be_stored_fails_its_member_alone(
-    store: SqliteStore, epoch: Epoch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_value_that_cannot_be_stored_fails_its_member_alone(store: SqliteStore, epoch: Epoch) -> None:
     endless = msgspec.structs.replace(timer("1.1"), due=Instant(2**63))
     answers = [store.commit(birth(ONE, epoch, timers=(endless,))), store.commit(birth(TWO, epoch))]
-    failed, done = await asyncio.gather(*answers, return_exceptions=True)
+    with capture_logs() as logs:
+        failed, done = await asyncio.gather(*answers, return_exceptions=True)
     assert (type(failed), done) == (StoreFailed, COMMITTED)
-    assert "cannot be written" in caplog.text
+    assert [line["event"] for line in logs] == ["commit cannot be written"]
 
 
 async def test_a_lock_held_by_another_process_fails_the_group_and_no_later_one(
@@ -216,13 +216,33 @@ async def test_a_full_disk_fails_commits_and_keeps_what_was_committed(
     writer = disk.writers[-1]
     (pages,) = writer.execute("PRAGMA page_count").fetchone()
     writer.execute(f"PRAGMA max_page_count = {pages}")
+    assert await store.find_write_failure() is None
+    large = step(ONE, epoch, 1, context=b'"' + b"x" * 100_000 + b'"')
     with pytest.raises(StoreFailed, match="full"):
-        await store.commit(step(ONE, epoch, 1, context=b'"' + b"x" * 100_000 + b'"'))
+        await store.commit(large)
     record = await store.load(key_of(ONE))
     assert record is not None
     assert record.view.seq == 1
     disk.writers[-1].execute("PRAGMA max_page_count = 1000000")
     assert await store.commit(step(ONE, epoch, 1)) is COMMITTED
+
+
+async def test_a_store_that_cannot_be_written_says_so_until_it_can(
+    store: SqliteStore, epoch: Epoch, file: Path
+) -> None:
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreFailed):
+        await store.commit(birth(ONE, epoch))
+    assert "locked" in str(await store.find_write_failure())
+    assert "locked" in str(await store.find_write_failure())
+    other.execute("ROLLBACK")
+    other.close()
+    assert await store.find_write_failure() is None
+    with pytest.raises(KeyError):  # whose fault is its own
+        await store._writer.run(lambda _: dict[str, int]()["nothing"])
+    assert await store.find_write_failure() is None
+    assert await store.acquire("me") > epoch
 
 
 async def test_what_a_function_raises_rolls_it_back_and_is_raised(store: SqliteStore, epoch: Epoch) -> None:

@@ -7,10 +7,11 @@ way becomes an answer here and nowhere else. Every response carries CORS headers
 
 import asyncio
 import contextlib
-import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.routing import Router
 
@@ -42,7 +43,7 @@ from statebacked.api.replies import (
     send_reply,
 )
 from statebacked.api.routes import REQUEST_ID_KEY, Guards, Handlers
-from statebacked.api.service import ServiceRoutes
+from statebacked.api.service import FindObstacle, ServiceRoutes
 from statebacked.api.signatures import Signatures
 from statebacked.api.socket import Frames, SocketParts
 from statebacked.api.sockets import Sockets
@@ -61,7 +62,7 @@ from statebacked.ports.clock import Clock, Ids
 from statebacked.ports.machines import Machines, Migrator
 from statebacked.ports.store import InstanceStore
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 _READING = frozenset({"GET", "HEAD"})
 
@@ -96,6 +97,7 @@ class ApiParts:
     ids: Ids
     random_bytes: RandomBytes
     settings: ApiSettings = ApiSettings()
+    obstacles: Sequence[FindObstacle] = ()
 
 
 def build_application(parts: ApiParts) -> "Application":
@@ -183,7 +185,7 @@ def _handlers(
         open={
             **UploadRoutes(catalogue, signatures, clock).handlers(),
             **TokenRoutes(catalogue, keyring, clock).handlers(),
-            **ServiceRoutes(parts.engine).handlers(),
+            **ServiceRoutes(parts.engine, clock, parts.obstacles).handlers(),
         },
     )
 
@@ -270,7 +272,7 @@ class Application:
         except ClientGone:
             return
         except Exception:
-            logger.exception("a request fails request=%s", request_id)
+            logger.exception("a request fails", request=request_id)
             reply = internal_error_reply(request_id)
         await send_reply(send, reply, common)
 

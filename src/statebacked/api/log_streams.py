@@ -8,13 +8,13 @@ id. While it is silent, it says that it lives and has its token judged again.
 """
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
 from starlette.types import Receive, Scope, Send
 
 from statebacked.api.bodies import Deadlines
@@ -37,7 +37,7 @@ from statebacked.model.logs import END_OF_TIME, LogFilter, LogPosition, StoredEn
 from statebacked.ports.clock import Clock
 from statebacked.ports.store import StoreFailed
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 _HEADERS: Final = (
     (b"content-type", b"text/event-stream"),
@@ -173,7 +173,7 @@ class LogStream:
         except _Stalled:
             return b""
         except Exception:
-            logger.exception("a stream of logs fails request=%s", self._call.request_id)
+            logger.exception("a stream of logs fails", request=self._call.request_id)
             return _error_event(Unavailable("the stream failed: open it again"))
 
     async def _send_all(self, send: Send, watch: Watch) -> bytes:

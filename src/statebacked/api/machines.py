@@ -6,7 +6,7 @@ from statebacked.api.calls import OrgCall, OrgHandler
 from statebacked.api.replies import Reply, json_reply
 from statebacked.api.wire import CreateMachine, iso, parse_body, version_info
 from statebacked.model.errors import Conflict, InvalidBody, NotFound
-from statebacked.model.ids import MachineName, OrgId, parse_machine_name
+from statebacked.model.ids import MachineName, OrgId, parse_index_name, parse_machine_name
 from statebacked.model.limits import JSON_BODY_BYTES_MAX, MACHINE_INDEXES_MAX
 from statebacked.model.machine import Machine
 from statebacked.ports.catalogue import Catalogue
@@ -26,7 +26,7 @@ class MachineRoutes:
 
     async def create(self, call: OrgCall) -> Reply:
         body = parse_body(await call.body(JSON_BODY_BYTES_MAX), CreateMachine)
-        indexes = tuple(dict.fromkeys(parse_machine_name(index) for index in body.indexes))
+        indexes = tuple(dict.fromkeys(parse_index_name(index) for index in body.indexes))
         if len(indexes) > MACHINE_INDEXES_MAX:
             raise InvalidBody(f"a machine has at most {MACHINE_INDEXES_MAX} indexes")
         machine = Machine(

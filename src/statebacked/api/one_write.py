@@ -12,11 +12,11 @@ or else at the end of the loop's turn, so that streams flow as before.
 """
 
 import asyncio
-import logging
 import select
 from typing import Any, Final, cast
 
 import httptools
+import structlog
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -34,7 +34,7 @@ from statebacked.model.errors import (
 )
 from statebacked.model.limits import PIPELINED_REQUESTS_MAX, REQUEST_FRAMING_BYTES_MAX
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 BUSY_S: Final = 0.5
 _CHUNK_LINES_BYTES: Final = 16  # a chunk's size and both line ends, without leading zeros and extensions
@@ -86,7 +86,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as exc:
-            logger.debug("no HTTP comes", exc_info=exc)
+            logger.debug("a connection brings no HTTP", error=str(exc))
             self._refuse(BadRequest("this is not a request of HTTP/1.1"))
             return
         except httptools.HttpParserUpgrade:

@@ -1,15 +1,16 @@
 """Answers: errors to responses in one place, and the headers that every response carries."""
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple
+
+import structlog
 
 from statebacked.api.bodies import Message
 from statebacked.api.wire import encode, error_body
 from statebacked.auth.principal import Principal
 from statebacked.model.errors import MachineRefusal, RejectedByAuthorizer, StateBackedError
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 Header = tuple[bytes, bytes]
 Send = Callable[[Message], Awaitable[None]]
@@ -118,10 +119,10 @@ class MachineTexts:
         """The error as this principal may see it."""
         if not isinstance(error, MachineRefusal | RejectedByAuthorizer) or error.code not in _MACHINE_TEXTS:
             return error
-        logger.info(
-            "a machine refuses request=%s code=%s text=%r", request_id, error.code, error.message[:500]
-        )
-        if self._everyone or principal.kind == "session" or "logs.read" in principal.scopes:
+        if self._everyone:  # and who serves it sees the machine's own log, where it stands, too
+            return error
+        logger.info("a machine refuses", request=request_id, code=error.code, text=error.message[:500])
+        if principal.kind == "session" or "logs.read" in principal.scopes:
             return error
         hidden = MachineRefusal(error.code, _MACHINE_TEXTS[error.code])
         hidden.__cause__ = error

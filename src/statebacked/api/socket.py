@@ -5,10 +5,11 @@ with a token is told to each subscribe instead, and found out anew each time.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+import structlog
 
 from statebacked.api.bodies import Deadlines, Message, Receive
 from statebacked.api.hot import check_scope
@@ -31,7 +32,7 @@ from statebacked.model.limits import (
 from statebacked.model.rows import StateView
 from statebacked.ports.clock import Clock
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 GOING_AWAY: Final = 1001
 SERVICE_RESTART: Final = 1012
@@ -305,7 +306,7 @@ class _Watch:
             self.refuse(error)
             return
         except Exception:
-            logger.exception("a subscription fails machine=%s", self.key.machine)
+            logger.exception("a subscription fails", machine=self.key.machine)
             self.refuse(Unavailable("the subscription failed: subscribe again"))
             return
         if self._is_over:

@@ -1,11 +1,12 @@
 """All open sockets: how many there may be, and what happens to all of them at once."""
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import parse_qs
+
+import structlog
 
 from statebacked.api.addresses import address_of
 from statebacked.api.bodies import Receive
@@ -19,7 +20,7 @@ from statebacked.model.limits import (
     SOCKETS_UNAUTHENTICATED_PER_ADDRESS_MAX,
 )
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 _CLOSE_ALL_S: Final = 5.0
 

@@ -1,8 +1,9 @@
 """POST /tokens: token exchange for browsers. No authorization header; org and act headers are ignored."""
 
-import logging
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
+
+import structlog
 
 from statebacked.api.calls import Call, OpenHandler
 from statebacked.api.replies import Reply, json_reply
@@ -19,7 +20,7 @@ from statebacked.model.limits import ANONYMOUS_TOKEN_S, FORM_BODY_BYTES_MAX
 from statebacked.ports.catalogue import Catalogue
 from statebacked.ports.clock import Clock
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 
 class TokenRoutes:
@@ -63,11 +64,13 @@ def _parse_form(body: bytes) -> dict[str, str]:
 
 
 def _refusal(refusal: ExchangeRefused, request_id: str) -> Reply:
-    """RFC 8693's shape, with the `code` that every other error of ours has."""
+    """The published client shows `error` and nothing else, so it begins with RFC 8693's code (2.2.2) and goes
+    on in words; `error_code` is that code alone, `code` the one that every other error of ours has."""
     if refusal.reason:
-        logger.info("a subject token is refused request=%s reason=%s", request_id, refusal.reason)
+        logger.info("a subject token is refused", request=request_id, reason=refusal.reason)
     body = {
-        "error": refusal.error,
+        "error": f"{refusal.error}: {refusal.description}",
+        "error_code": refusal.error,
         "error_description": refusal.description,
         "code": refusal.error.replace("_", "-"),
         "requestId": request_id,

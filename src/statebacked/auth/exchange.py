@@ -93,7 +93,9 @@ def unknown_target() -> ExchangeRefused:
     """The same for an unknown org, an unknown service and one that is switched off."""
     return ExchangeRefused(
         "invalid_target",
-        "audience must be https://tokens.statebacked.dev/<org id>/<service>, of a service that the org has",
+        "there is no org with that orgId here, or none that takes anonymous sessions: use the orgId that "
+        "statebacked dev prints and admin.json holds (audience: "
+        "https://tokens.statebacked.dev/<orgId>/anonymous-statebacked-dev)",
     )
 
 

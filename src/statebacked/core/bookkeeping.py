@@ -21,6 +21,7 @@ from statebacked.core.phases import (
     Stop,
 )
 from statebacked.core.policy import Policy
+from statebacked.core.wording import NO_INSTANCE
 from statebacked.model.envelopes import Delete, Envelope, External, Forward, Initialize, Pause, Resume, Wish
 from statebacked.model.ids import RowKey
 from statebacked.model.rows import Commit, Message, StateView
@@ -65,7 +66,7 @@ def keep(a: Activation, envelope: Envelope, now: Now, policy: Policy, out: list[
         case Initialize() if a.view is not None:
             return _link_again(a, envelope, now, policy, out)
         case _ if a.view is None:
-            reason = "there is no instance of that name"
+            reason = NO_INSTANCE
             return rejections.reject(a, envelope, "not-found", reason, now, policy, out)
         case _:
             out.append(Complain(envelope, "not-heard", "it comes from a child that the machine is done with"))

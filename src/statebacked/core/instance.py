@@ -64,6 +64,7 @@ from statebacked.core.phases import (
     WakeAt,
 )
 from statebacked.core.policy import Policy
+from statebacked.core.wording import NO_INSTANCE
 from statebacked.model.envelopes import Cause, Envelope, Initialize, Internal, Pause, ServiceFailed
 from statebacked.model.ids import (
     NEVER,
@@ -399,7 +400,7 @@ def _refuse_callers(a: Activation, out: list[Command]) -> Activation:
 def _misplaced(envelope: Envelope) -> ReplyRefused:
     if isinstance(envelope.payload, Initialize):
         return ReplyRefused(envelope.id, "conflict", "an instance of that name exists")
-    return ReplyRefused(envelope.id, "not-found", "there is no instance of that name")
+    return ReplyRefused(envelope.id, "not-found", NO_INSTANCE)
 
 
 def _reach_deadline(a: Activation, out: list[Command]) -> Activation:

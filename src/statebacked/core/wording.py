@@ -1,4 +1,4 @@
-"""The few JSON texts of our own: who sent a message, and why a child is not there. Never a user's."""
+"""The few texts of our own: who sent a message, why a child or an instance is not there. Never a user's."""
 
 from functools import lru_cache
 
@@ -6,6 +6,8 @@ import msgspec
 
 from statebacked.model.envelopes import ServiceFailed
 from statebacked.model.values import Address, Json
+
+NO_INSTANCE = "there is no machine or instance of that name"
 
 
 @lru_cache(10_000)

@@ -62,7 +62,7 @@ class Accounts:
                 await self.settle(loaded, begun)
                 return
             except StoreFailed as failure:
-                logger.error("an instance cannot be recovered yet", error=str(failure))
+                logger.debug("a history cannot be read yet", error=str(failure))  # told when it began
 
     async def _is_durable(self, loaded: Loaded, envelope: Envelope) -> bool:
         a = loaded.driver.activation

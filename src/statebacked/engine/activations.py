@@ -17,6 +17,7 @@ from statebacked.core import phases
 from statebacked.core.delivery import of_message, of_timer
 from statebacked.core.instance import activate, conceive
 from statebacked.core.phases import Activation
+from statebacked.core.wording import NO_INSTANCE
 from statebacked.engine.accounts import Accounts, taken_up
 from statebacked.engine.alarms import Alarms, Busy
 from statebacked.engine.codes import Codes
@@ -76,7 +77,7 @@ class Activations:
         """Loads it if need be. Raises NotFound, StoreFailed, and Unavailable while draining or fenced."""
         loaded = await self.find(key)
         if loaded is None:
-            raise NotFound("there is no instance of that name")
+            raise NotFound(NO_INSTANCE)
         return loaded
 
     async def find(self, key: InstanceKey) -> Loaded | None:
@@ -302,7 +303,7 @@ class Activations:
         rest = list(loaded.outside.values())
         if record is None and not any(isinstance(e.payload, Initialize) for e in rest):
             for envelope in rest:
-                self._parts.callers.refuse(envelope.id, "not-found", "there is no instance of that name")
+                self._parts.callers.refuse(envelope.id, "not-found", NO_INSTANCE)
             return None
         if record is None:
             fresh = self._conceive(loaded.key, loaded.code, loaded.driver.activation.ts_floor)

@@ -7,6 +7,7 @@ from contextlib import suppress
 import structlog
 
 from statebacked.core.policy import Policy
+from statebacked.core.wording import NO_INSTANCE
 from statebacked.engine.activations import Activations
 from statebacked.engine.callers import Callers
 from statebacked.engine.codes import Codes
@@ -241,7 +242,7 @@ class Engine:
         except StoreFailed as failure:
             raise _unavailable(failure) from failure
         if record is None:
-            raise NotFound("there is no instance of that name")
+            raise NotFound(NO_INSTANCE)
         return record
 
     def is_throttled(self, key: InstanceKey) -> bool:

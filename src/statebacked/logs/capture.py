@@ -10,9 +10,10 @@ and then lines are dropped, and one line for each version says how many.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Final
+
+import structlog
 
 from statebacked.logs.budget import Budget, Verdict, day_of
 from statebacked.model.ids import InstanceKey, Instant
@@ -29,7 +30,7 @@ from statebacked.ports.logs import LogStore
 from statebacked.ports.machines import Code
 from statebacked.ports.store import StoreFailed
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 FLUSH_MS: Final = 200
 AGAIN_MS: Final = 1_000
@@ -192,7 +193,7 @@ class Capture:
             if self._batch and (is_new or await self._store.newest() < self._batch[0].at):
                 await self._store.append(self._batch)
         except StoreFailed as failure:
-            logger.error("log lines cannot be stored entries=%d error=%s", len(self._batch), failure)
+            logger.error("log lines cannot be stored", entries=len(self._batch), error=str(failure))
             self._has_work.set()
             return False
         else:

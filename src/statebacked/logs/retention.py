@@ -1,8 +1,9 @@
 """What leaves the logs: entries that are too old or too many, and those of instances that were deleted."""
 
 import asyncio
-import logging
 from typing import Final
+
+import structlog
 
 from statebacked.logs.capture import Capture
 from statebacked.model.ids import Instant
@@ -11,7 +12,7 @@ from statebacked.ports.clock import Clock
 from statebacked.ports.logs import LogErasures, LogStore
 from statebacked.ports.store import StoreFailed
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 LOOK_MS: Final = 60_000
 SLICE_ENTRIES: Final = 1_000
@@ -47,7 +48,7 @@ class Retention:
                 await self.erase()
                 await self.prune()
             except StoreFailed as failure:
-                logger.error("logs cannot be cleared error=%s", failure)
+                logger.error("logs cannot be cleared", error=str(failure))
             await asyncio.sleep(LOOK_MS / 1000)
 
     async def erase(self) -> None:

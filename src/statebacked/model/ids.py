@@ -49,11 +49,19 @@ _VERSION_ID = re.compile(r"ver_[A-Za-z0-9_-]{22}")
 
 
 def parse_machine_name(text: str) -> MachineName:
-    """A machine (or index) name. Raises InvalidName."""
+    """The name of a machine. Raises InvalidName."""
+    return MachineName(_parse_name(text, "a machine name"))
+
+
+def parse_index_name(text: str) -> str:
+    """The name of an index, formed as a machine's. Raises InvalidName."""
+    return _parse_name(text, "an index name")
+
+
+def _parse_name(text: str, what: str) -> str:
     if not _MACHINE_NAME.fullmatch(text):
-        message = f"a machine name is 1 to {NAME_CHARACTERS_MAX} characters of A-Z, a-z, 0-9, '_' and '-'"
-        raise InvalidName(message)
-    return MachineName(text)
+        raise InvalidName(f"{what} is 1 to {NAME_CHARACTERS_MAX} characters of A-Z, a-z, 0-9, '_' and '-'")
+    return text
 
 
 def parse_instance_name(text: str) -> InstanceName:

@@ -55,6 +55,7 @@ _MIB: Final = 1024 * 1024
 _NEW_WORKER_BYTES: Final = 48 * _MIB  # what a worker is taken to occupy until it was measured
 _ROOM_POLL_S: Final = 0.1
 _BOOT_ATTEMPTS: Final = 2
+_BOOT_AGAIN_MS: Final = 5_000
 _TOLD_OF_DEATH_MAX: Final = 100  # instances; the machine's own line tells of all
 _NO_ACTIVATION: Final = ActivationNumber(0)
 
@@ -77,7 +78,8 @@ class Counters(NamedTuple):
 
 class Pool:
     """Needs how to load a version's code (KeyError: none) and its (index, path) pairs, whom to give each line
-    that machine code writes, and what its requests go through (without it they are refused).
+    that machine code writes, and what its requests go through (without it they are refused). `start_failure`:
+    why no worker has started yet, if it is known.
 
     Made on the event loop of a thread that lives as long as the server.
     """
@@ -91,8 +93,10 @@ class Pool:
         *,
         load_selectors: LoadSelectors = no_selectors,
         egress: Egress | None = None,
+        start_failure: str | None = None,
     ) -> None:
         self._sandbox = sandbox
+        self._start_failure = start_failure
         self._load_bundle = load_bundle
         self._load_selectors = load_selectors
         self._on_log = on_log
@@ -136,6 +140,10 @@ class Pool:
 
     def counters(self) -> Counters:
         return Counters(len(self._workers), sum(worker.measure() for worker in self._workers))
+
+    async def find_start_failure(self) -> str | None:
+        """Why the newest worker did not start; None when it did."""
+        return self._start_failure
 
     def pids(self) -> list[int]:
         """The processes that run now."""
@@ -305,7 +313,7 @@ class Pool:
             try:
                 return await self._boot(major)
             except WorkerGone as gone:
-                logger.warning("worker does not start", major=major, reason=gone.reason)
+                self._tell_no_start(major, gone.reason)
         raise Unavailable("no worker can be started now: try again in a moment")
 
     async def _boot(self, major: int) -> Worker:
@@ -331,6 +339,7 @@ class Pool:
         except asyncio.CancelledError:
             worker.retire()
             raise
+        self._start_failure = None
         return worker
 
     def _begin_restock(self, major: int, delay_ms: int) -> None:
@@ -348,9 +357,15 @@ class Pool:
             while len(spares) < self._policy.prewarmed and self._has_room():
                 spares.append(await self._boot(major))
         except WorkerGone as gone:
-            logger.warning("spare worker does not start", major=major, reason=gone.reason)
+            self._tell_no_start(major, gone.reason)
         finally:
             self._restocking.discard(major)
+        if self._start_failure is not None:  # nobody else may ask for one while the server is not ready
+            self._begin_restock(major, _BOOT_AGAIN_MS)
+
+    def _tell_no_start(self, major: int, reason: str) -> None:
+        logger.error("a worker does not start", major=major, reason=reason)
+        self._start_failure = f"no worker can be started: the newest {reason}"
 
     # --- room
 

@@ -5,7 +5,9 @@ Then that wall is given up, and the log says so: a server that does not start pr
 """
 
 import asyncio
+from asyncio.subprocess import DEVNULL, PIPE
 from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 
@@ -26,21 +28,57 @@ class _Nobody:
     def worker_over(self, worker: Worker, reason: str) -> None: ...
 
 
-async def proven(sandbox: Sandbox) -> Sandbox:
-    """The sandbox with the walls behind which a worker starts, told in one line of the log."""
+class Proof(NamedTuple):
+    """`failure` says why no worker starts, None when one did: then the sandbox has the walls behind which it
+    did."""
+
+    sandbox: Sandbox
+    failure: str | None
+
+
+class NoDeno(OSError):
+    """Deno itself cannot be run; the text says what to do."""
+
+
+async def prove(sandbox: Sandbox) -> Proof:
+    """Start a worker, and tell in one line of the log behind which walls it runs. Raises NoDeno."""
     if not sandbox.majors():
-        return sandbox  # what is missing is told where a worker is needed
+        logger.error("no worker is built: run make setup", folder=str(sandbox.dist))
+        return Proof(sandbox, "no worker is built")
+    failure = ""
     for walls in _fewer_and_fewer(sandbox.walls):
         tried = replace(sandbox, walls=walls)
         try:
             found = await _start_one(tried)
         except WorkerGone as gone:
-            logger.warning("worker does not start", walls=_names(walls), reason=gone.reason)
+            failure = gone.reason
+            logger.warning("worker does not start", walls=_names(walls), reason=failure)
             continue
         tell = logger.warning if found.missing else logger.info
         tell("workers are walled in", **found._asdict(), missing=found.missing)
-        return tried
-    return sandbox
+        return Proof(tried, None)
+    await _run_deno(sandbox.deno)
+    logger.error("no worker can be started", reason=failure)
+    return Proof(sandbox, f"no worker can be started: the first {failure}")
+
+
+async def _run_deno(deno: str) -> None:
+    """Raises NoDeno when not even its version can be asked."""
+    try:
+        asked = await asyncio.create_subprocess_exec(deno, "--version", stdout=DEVNULL, stderr=PIPE)
+        _, told = await asked.communicate()
+        reason = told.decode(errors="replace").strip()[:500] or f"it exits with code {asked.returncode}"
+    except OSError as refused:
+        raise _no_deno(deno, refused.strerror or str(refused)) from refused
+    if asked.returncode != 0:
+        raise _no_deno(deno, reason)
+
+
+def _no_deno(deno: str, reason: str) -> NoDeno:
+    return NoDeno(
+        f"Deno cannot be run, and nothing works without it ({deno}: {reason}): "
+        "install the package again, or name a binary of Deno with STATEBACKED_DENO"
+    )
 
 
 def _fewer_and_fewer(walls: Walls) -> list[Walls]:

@@ -205,6 +205,10 @@ SELECT org, machine, ?, ?, name, id FROM instances WHERE id = ?;
 -- name: acquire_leases
 UPDATE leases SET owner = ?, epoch = (SELECT max(epoch) + 1 FROM leases);
 
+-- name: rewrite_lease
+-- Changes nothing, and is written all the same: whether anything can be.
+UPDATE leases SET owner = owner WHERE shard = 0;
+
 -- Reading instances --------------------------------------------------------------------------------
 
 -- name: load_instance

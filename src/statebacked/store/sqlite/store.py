@@ -16,6 +16,7 @@ The hot path is commits.py; its statements and all others are in queries.sql.
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -112,6 +113,14 @@ class SqliteStore(SqliteOutbox, SqliteIndexes):
             return Epoch(epoch)
 
         return await self._writer.run(take_all)
+
+    async def find_write_failure(self) -> str | None:
+        """Why nothing can be written now. After a failed write a small one is tried, so that a disk that has
+        room again is noticed without an event."""
+        if self._writer.failure is not None:
+            with suppress(StoreFailed):
+                await self._writer.run(lambda cursor: cursor.execute(self._sql["rewrite_lease"]))
+        return self._writer.failure
 
     def commit(self, commit: Commit) -> Awaitable[Outcome]:
         return self._writer.commit(commit)

@@ -20,7 +20,6 @@ Failures, from the outside in:
 """
 
 import asyncio
-import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -29,10 +28,12 @@ from itertools import groupby
 from queue import SimpleQueue
 from typing import Any, Final, Protocol, TypeVar
 
+import structlog
+
 from statebacked.model.rows import Commit, Outcome
 from statebacked.ports.store import StoreFailed
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 GROUP_MAX: Final = 256
 
@@ -66,6 +67,9 @@ class Writer:
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._main, name="store-writer", daemon=True)
         self._is_closed = False
+        # Of the newest transaction: why nothing could be written, where no row was at fault. Written by
+        # the thread, read by the loop.
+        self.failure: str | None = None
         # From here on the thread's own.
         self._connection: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None
@@ -161,16 +165,20 @@ class Writer:
         try:
             result = body(cursor)
         except Exception as exc:  # the root of this work: whatever it raises ends it alone
+            if isinstance(exc, sqlite3.OperationalError):  # a full disk, say; not a row that breaks a rule
+                self.failure = f"the database cannot be written: {exc}"
             self._roll_back(connection)
             raise _RolledBack(exc) from exc
         try:
             connection.execute("COMMIT")
         except sqlite3.Error as exc:
-            logger.error("commit fails, outcome unknown error=%s", exc)
+            logger.error("a commit fails, its outcome is unknown", error=str(exc))
+            self.failure = f"the database cannot be written: {exc}"
             self._is_log_doubtful = True
             self._close_connection()
             self._reopen_quietly()
             raise StoreFailed(f"COMMIT failed, the outcome is unknown: {exc}") from exc
+        self.failure = None
         return result
 
     def _begin(self) -> tuple[sqlite3.Connection, sqlite3.Cursor]:
@@ -179,7 +187,8 @@ class Writer:
             connection.execute("BEGIN IMMEDIATE")
         except (sqlite3.Error, OSError) as exc:
             self._close_connection()
-            raise StoreFailed(f"the database cannot be written: {exc}") from exc
+            self.failure = f"the database cannot be written: {exc}"
+            raise StoreFailed(self.failure) from exc
         return connection, cursor
 
     def _connected(self) -> tuple[sqlite3.Connection, sqlite3.Cursor]:
@@ -197,7 +206,7 @@ class Writer:
         try:
             self._connected()
         except (sqlite3.Error, OSError) as exc:
-            logger.error("database does not open again, next write tries error=%s", exc)
+            logger.error("the database does not open again, the next write tries", error=str(exc))
             self._close_connection()
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
@@ -205,7 +214,7 @@ class Writer:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         except sqlite3.Error as exc:
-            logger.error("rollback fails, opening anew error=%s", exc)
+            logger.error("a rollback fails, the database is opened anew", error=str(exc))
             self._close_connection()
 
     def _close_connection(self) -> None:
@@ -226,7 +235,7 @@ class Writer:
         try:
             self._loop.call_soon_threadsafe(_give, futures, results)
         except RuntimeError:  # the loop is closed: nobody waits any more
-            logger.warning("store outlives its event loop unanswered=%d", len(futures))
+            logger.warning("the store outlives its event loop", unanswered=len(futures))
 
 
 class _RolledBack(Exception):
