@@ -34,7 +34,7 @@ clean:
 	rm -rf .venv .deno-dir src/statebacked/runtime/js/dist node_modules
 
 dev: setup ## a server with the toggler deployed; prints what to paste next
-	.venv/bin/statebacked dev example-machine=examples/toggler/toggler.ts
+	.venv/bin/statebacked dev examples/toggler/toggler.ts
 
 check: setup ## format, lint, types, layers, fast tests, 200 seeds
 	$(PY) -m ruff format --check --quiet .

@@ -19,6 +19,9 @@ after(() => browser?.close());
 async function visit(context, address = PAGE_URL) {
   const page = await context.newPage();
   page.on("pageerror", (error) => assert.fail(error));
+  page.on("response", (response) => {
+    if (new URL(response.url()).host === new URL(PAGE_URL).host) assert.ok(response.status() < 400, response.url());
+  });
   await page.goto(address);
   await page.waitForSelector("#toggle:not([disabled])");
   return page;

@@ -90,39 +90,143 @@ def test_what_dev_prints_works_when_pasted(tmp_path: Path) -> None:
     assert pasted.startswith("export ")
 
 
-def test_changed_code_is_deployed_and_instances_that_stay_are_named(tmp_path: Path, machine: Path) -> None:
+SESSION = ["--machine", "toggler", "--instance", "session-123"]
+AUTH = ["--auth-context", '{"sid": "session-123"}']
+
+
+def edit(machine: Path, before: str, after: str) -> None:
+    text = machine.read_text()
+    assert before in text
+    machine.write_text(text.replace(before, after))
+
+
+def send_toggle(data: Path) -> tuple[int, str]:
+    return smply(data, "instances", "send-event", *SESSION, *AUTH, "--event", "toggle")
+
+
+def test_changed_code_is_deployed_and_instances_go_on_in_it_with_their_context(
+    tmp_path: Path, machine: Path
+) -> None:
     data = tmp_path / "data"
     with dev(data, str(machine)) as running:
         running.until(r"^toggler: deployed")
         pasted = running.until(r"In another terminal:\n\n((?:.+\n)+)")[1]
-        paste(pasted, tmp_path / "home")
+        paste(pasted, tmp_path / "home")  # creates session-123 and toggles it: on, 1
         running.until(r"getOrCreate")
 
-        machine.write_text(machine.read_text().replace('id: "toggler"', 'id: "toggler", tags: ["new"]'))
+        edit(machine, "toggleCount + 1", "toggleCount + 10")
         running.until(r"^toggler: deployed")
-        running.until(r"1 instance stays on the version that created them: session-123 \(ver_")
+        running.until(r"^  1 instance goes on in the new code with its next event: session-123\.$")
+        code, shown = send_toggle(data)
+        assert (code, json.loads(shown)["publicContext"]) == (0, {"toggleCount": 11})
 
         machine.write_text(machine.read_text() + "const wrong: number = '';\n")
         running.until(r"^toggler: not deployed: .*type errors")
         running.until(r"^toggler.ts:\d+:7 TS2322")
-        named = [
-            "--machine",
-            "toggler",
-            "--instance",
-            "session-123",
-            "--auth-context",
-            '{"sid": "session-123"}',
-        ]
-        code, shown = smply(data, "instances", "send-event", *named, "--event", "toggle")
-        assert (code, json.loads(shown)["publicContext"]) == (0, {"toggleCount": 2})
+        assert json.loads(send_toggle(data)[1])["publicContext"] == {"toggleCount": 21}  # on
+        edit(machine, "const wrong: number = '';\n", "")
 
-    machine.write_text(machine.read_text().replace("const wrong: number = '';\n", ""))
+        # The state in which the instance is, exists no more.
+        edit(machine, 'on: { on: { toggle: { target: "off"', 'lit: { on: { toggle: { target: "off"')
+        edit(machine, 'target: "on"', 'target: "lit"')
+        running.until(r"^toggler: deployed")
+        running.until(r"1 instance stays on the version that created it:\n +session-123 \(ver_[\w-]+\): .*on")
+        assert json.loads(send_toggle(data)[1])["publicContext"] == {
+            "toggleCount": 31
+        }  # off, in its own code
+
+        edit(machine, "toggleCount + 10", "toggleCount + 100")
+        running.until(r"^  1 instance goes on in the new code with its next event: session-123\.$")
+        assert json.loads(send_toggle(data)[1])["state"] == "lit"
+
     with dev(data, f"toggler={machine}") as running:
         running.until(r"^toggler: unchanged")
     with dev(data, "--reset", f"toggler={machine}") as running:
         running.until(r"^toggler: deployed")
         running.until(r"getOrCreate")
-        assert "stay" not in running.said
+        assert "instance stays" not in running.said
+
+
+def test_instances_stay_where_they_are_when_that_is_asked_for(tmp_path: Path, machine: Path) -> None:
+    data = tmp_path / "data"
+    with dev(data, "--no-migrate", str(machine)) as running:
+        running.until(r"getOrCreate")
+        smply(data, "instances", "create", *SESSION, *AUTH)
+        edit(machine, "toggleCount + 1", "toggleCount + 10")
+        running.until(r"^  1 instance stays on the version that created it: session-123 \(ver_[\w-]+\)\.$")
+        assert json.loads(send_toggle(data)[1])["publicContext"] == {"toggleCount": 1}
+
+
+def test_an_error_of_machine_code_names_its_place_in_the_source(tmp_path: Path, machine: Path) -> None:
+    data = tmp_path / "data"
+    edit(
+        machine,
+        "count: assign(({ context }) => ({",
+        "count: assign(({ context }) => (\n  (undefined as unknown as { lost: 1 }).lost, {",
+    )
+    line = machine.read_text().split("\n").index("  (undefined as unknown as { lost: 1 }).lost, {") + 1
+    with dev(data, str(machine)) as running:
+        running.until(r"getOrCreate")
+        smply(data, "instances", "create", *SESSION, *AUTH)
+        code, told = send_toggle(data)
+        assert code == 1
+        assert f"Cannot read properties of undefined (reading 'lost') (toggler.ts:{line}:41)" in told
+        running.until(rf"^toggler/session-123 ! +at .*toggler\.ts:{line}:41")
+    stored = (data / "statebacked.sqlite3").read_bytes()
+    assert str(tmp_path).encode() not in stored  # nothing of where the project lies
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere.ts"], "there is no file .*nowhere.ts"),
+        (["."], "is a folder: name the machine's file"),
+        (["good.ts.txt"], "good.ts.txt is neither TypeScript nor JavaScript"),
+        (["a.ts", "other/a.ts"], "two files are named a: name them apart with NAME=FILE"),
+    ],
+)
+def test_what_cannot_be_developed_is_told_before_a_server_starts(
+    tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    for name in ("good.ts.txt", "a.ts", "other/a.ts"):
+        (tmp_path / name).write_text("")
+    done = subprocess.run(
+        [BIN / "statebacked", "dev", "--port", "0", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert done.returncode == 1
+    assert re.search(rf"^statebacked dev: .*{told}", done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / ".statebacked" / "admin.json").exists()
+
+
+def test_a_port_of_the_page_that_is_none_is_told(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [BIN / "statebacked", "dev", "--page-port", "99999", "x.ts"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert done.returncode == 2
+    assert "--page-port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_is_to_be_pasted_before_there_is_a_machine(tmp_path: Path) -> None:
+    file = tmp_path / "loud.js"
+    file.write_text('import { createMachine } from "xstate";\nexport const allowRead = () => true;\n')
+    with dev(tmp_path / "data", str(file)) as running:
+        running.until(r"^loud: not deployed: loud.js does not export default and allowWrite")
+        running.until(r"^egress ")
+        file.write_text(LOUD)
+        deployed = running.until(r"^loud: deployed")
+        assert "In another terminal" not in deployed.string[: deployed.start()]
+        running.until(r"In another terminal")
 
 
 LOUD = """

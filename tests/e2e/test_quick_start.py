@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.fences import Block, blocks_of
 from tests.e2e.servers import BIN, ROOT, RealServer, real_server
+from tests.e2e.test_dev import dev
 
 PATIENCE_S = 30
 DOCUMENT = ROOT / "docs" / "quick-start.md"
@@ -116,6 +119,24 @@ def test_the_quick_start_is_true_as_pasted(tmp_path: Path, major: str) -> None:
     assert (reader.runs, reader.outputs) == (7, 4)
     installed = json.loads((folder / "node_modules" / "xstate" / "package.json").read_text())
     assert installed["version"].startswith(f"{major}.")
+
+
+def test_the_quick_start_is_true_after_the_commands_of_the_readme(tmp_path: Path) -> None:
+    (pasted,) = (block for block in blocks_of(ROOT / "README.md") if "smply instances create" in block.text)
+    makefile = (ROOT / "Makefile").read_text()
+    (files,) = re.findall(r"^\t\.venv/bin/statebacked dev (.*)$", makefile, re.MULTILINE)
+    folder, log = tmp_path / "my-app", tmp_path / "server.log"
+    folder.mkdir()
+    log.touch()
+    with dev(tmp_path / "data", *(str(ROOT / file) for file in files.split())) as running:
+        url = running.until(r"^server +(\S+)$")[1]
+        running.until(r"In another terminal")
+        server = RealServer(process=running.process, url=url, data=tmp_path / "data", log=log)  # type: ignore[arg-type]  # its output is not looked at here
+        reader = Reader(server, folder, "5")
+        reader.read(replace(pasted, is_run=True, text=pasted.text.replace("$PWD/.venv/bin", str(BIN))))
+        for block in blocks_of(DOCUMENT):
+            reader.read(block)
+    assert (reader.runs, reader.outputs) == (8, 4)
 
 
 def test_every_block_that_is_not_run_is_said_to_be_for_elsewhere() -> None:

@@ -1,23 +1,24 @@
 """`statebacked dev` against a small server: what it uploads, when, and what it says of instances."""
 
 import asyncio
-import contextlib
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.cli.fake_server import URL, FakeServer
-from tests.cli.machine_texts import JAVASCRIPT
 
 from statebacked.cli.api import Api
 from statebacked.cli.build import Bundle
 from statebacked.cli.credentials import Credentials
+from statebacked.cli.deno_tool import bundler_note
 from statebacked.cli.errors import CliError
-from statebacked.serve.dev import Workshop, deploy, empty_data_folder, fingerprint
+from statebacked.serve.dev import empty_data_folder
+from statebacked.serve.dev_deploy import deploy, fingerprint
 from statebacked.serve.dev_page import listen_for_page, page_app, page_folder, serve_page
-from statebacked.serve.dev_plan import DevFile, ServerInfo
+from statebacked.serve.dev_plan import DevFile, Moves, ServerInfo, Staying
 
 CODE = Bundle(code=b"export default 1", xstate="5.33.3")
 SIGNED_IN = Credentials(url=URL, token="sbs_admin", org="org_1", source="test")
@@ -43,7 +44,7 @@ def test_an_unknown_machine_is_made_and_gets_the_code(server: FakeServer) -> Non
     with connect(server) as api:
         deployment = deploy(api, TOGGLER, CODE)
 
-    assert (deployment.version, deployment.is_new, deployment.staying) == ("ver_1", True, ())
+    assert (deployment.version, deployment.is_new, deployment.moves) == ("ver_1", True, Moves())
     assert server.bodies("POST /machines") == [{"slug": "toggler"}]
     assert server.bodies("POST /machines/toggler/v") == [{"xstate": "5.33.3"}]
     assert server.bodies("PUT /machines/toggler/v/signed.id") == [
@@ -61,7 +62,12 @@ def test_the_same_code_is_not_deployed_again(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [Bundle(code=b"export default 2", xstate="5.33.3"), Bundle(code=CODE.code, xstate="4.38.3")]
+    "other",
+    [
+        Bundle(code=b"export default 2", xstate="5.33.3"),
+        Bundle(code=CODE.code, xstate="4.38.3"),
+        Bundle(code=CODE.code, xstate="5.33.3", source_map=b"{}"),
+    ],
 )
 def test_other_code_or_another_xstate_is_deployed(server: FakeServer, other: Bundle) -> None:
     have_version(server, f"dev {fingerprint(CODE)}")
@@ -81,10 +87,81 @@ def test_instances_on_other_versions_are_named_over_all_pages(server: FakeServer
         {"instances": [{"slug": "c", "machineVersion": old}]},
     )
     with connect(server) as api:
+        deployment = deploy(api, TOGGLER, CODE, moves_instances=False)
+
+    assert deployment.moves == Moves(staying=(stays("a"), stays("c")))
+    assert not deployment.has_more
+    assert "POST /machines/toggler/migrations" not in {asked(request) for request in server.requests}
+
+
+def stays(name: str, reason: str = "") -> Staying:
+    return Staying(instance=name, version="ver_0", reason=reason)
+
+
+def asked(request: httpx.Request) -> str:
+    return f"{request.method} {request.url.path}"
+
+
+def have_instances(server: FakeServer, *names: str) -> None:
+    rows = [{"slug": name, "machineVersion": {"id": "ver_0"}} for name in names]
+    server.give("GET /machines/toggler/i", {"instances": rows})
+
+
+def test_instances_move_to_the_new_code_and_those_whose_state_is_gone_stay_with_the_reason(
+    server: FakeServer,
+) -> None:
+    have_instances(server, "a", "b", "c")
+    server.answers["POST /machines/toggler/migrations/dry-run"] = dry_run(
+        {"failures": [{"slug": "b", "state": "on", "error": "there is no state on"}], "cursor": "next"},
+        {"failures": []},
+    )
+    server.give("PUT /machines/toggler/i/a/v", {})
+    server.refuse("PUT /machines/toggler/i/c/v", 404, {"code": "not-found", "error": "deleted meanwhile"})
+    server.give("POST /machines/toggler/migrations", ANNOUNCED)
+    server.give("PUT /machines/toggler/migrations/signed.mig", {})
+    with connect(server) as api:
         deployment = deploy(api, TOGGLER, CODE)
 
-    assert deployment.staying == (("a", "ver_0"), ("c", "ver_0"))
-    assert not deployment.has_more
+    assert deployment.moves.moving == ("a",)
+    assert deployment.moves.staying == (
+        stays("b", "there is no state on"),
+        stays("c", "deleted meanwhile (404, not-found)"),
+    )
+    assert server.bodies("PUT /machines/toggler/i/a/v") == [{"targetMachineVersionId": "ver_1"}]
+    # There was no migration: one is made that leaves states as they are.
+    versions = {"fromMachineVersionId": "ver_0", "toMachineVersionId": "ver_1"}
+    assert server.bodies("POST /machines/toggler/migrations") == [versions]
+    assert b"upgradeState = (state) => state" in server.uploads[-1].code
+
+
+ANNOUNCED = {
+    "machineVersionMigrationId": "signed.mig",
+    "codeUploadUrl": f"{URL}/uploads/1",
+    "codeUploadFields": {},
+}
+
+
+def dry_run(*pages: object) -> Callable[[httpx.Request], httpx.Response]:
+    """Refuses until there is a migration; then gives the pages."""
+    refusal = httpx.Response(400, json={"code": "no-migration-path", "error": "no migrations lead there"})
+    left = [refusal, *(httpx.Response(200, json=page) for page in pages)]
+    return lambda _request: left.pop(0)
+
+
+def test_a_migration_that_somebody_wrote_is_taken(server: FakeServer) -> None:
+    have_instances(server, "a")
+    server.give("POST /machines/toggler/migrations/dry-run", {"failures": []})
+    server.give("PUT /machines/toggler/i/a/v", {})
+    with connect(server) as api:
+        assert deploy(api, TOGGLER, CODE).moves.moving == ("a",)
+    assert server.bodies("POST /machines/toggler/migrations") == []
+
+
+def test_instances_stay_where_no_migration_can_be_made(server: FakeServer) -> None:
+    have_instances(server, "a")
+    server.refuse("POST /machines/toggler/migrations/dry-run", 503, {"code": "unavailable", "error": "busy"})
+    with connect(server) as api:
+        assert deploy(api, TOGGLER, CODE).moves.staying == (stays("a", "busy (503, unavailable)"),)
 
 
 def test_the_look_at_instances_ends(server: FakeServer) -> None:
@@ -111,51 +188,6 @@ def test_reset_removes_a_data_folder_and_nothing_else(tmp_path: Path) -> None:
     assert list(data.iterdir()) == []
 
 
-async def watched(server: FakeServer, file: Path) -> None:
-    loop = asyncio.get_running_loop()
-    uploaded = asyncio.Event()
-
-    def answer(_request: httpx.Request) -> httpx.Response:
-        loop.call_soon_threadsafe(uploaded.set)
-        return httpx.Response(200, json={"machineVersionId": "ver_1"})
-
-    server.answers["PUT /machines/toggler/v/signed.id"] = answer
-    workshop = Workshop([DevFile(machine="toggler", file=file)], lambda: connect(server))
-    await workshop.deploy_all()
-    assert uploaded.is_set()
-    uploaded.clear()
-    watching = asyncio.create_task(workshop.watch())
-    try:
-        for number in range(20):
-            # Written until it is seen: the watch says nowhere that it has begun.
-            changed = JAVASCRIPT + f"export const change = {number};\n"
-            await asyncio.to_thread(file.write_text, changed)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(uploaded.wait(), 1)
-                break
-    finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
-    assert uploaded.is_set()
-
-
-@pytest.mark.worker
-def test_a_change_is_deployed_and_a_mistake_is_survived(
-    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "toggler.js"
-    file.write_text(JAVASCRIPT)
-
-    asyncio.run(watched(server, file))
-    assert len(server.uploads) >= 2
-    assert b"change" in server.uploads[-1].code
-
-    file.write_text("export default (;")
-    asyncio.run(Workshop([DevFile(machine="toggler", file=file)], lambda: connect(server)).deploy_all())
-    assert "toggler: not deployed: toggler.js cannot be bundled" in capsys.readouterr().err
-
-
 @pytest.mark.worker
 def test_the_page_knows_its_server_and_carries_the_published_client(tmp_path: Path) -> None:
     file = tmp_path / "toggler.ts"
@@ -168,17 +200,18 @@ def test_the_page_knows_its_server_and_carries_the_published_client(tmp_path: Pa
 
     async def ask() -> list[httpx.Response]:
         async with serve_page(app, listen_for_page(0)) as url, httpx.AsyncClient() as client:
-            paths = ("", "config.json", "statebacked-client.js", "statebacked-client.js")
+            paths = ("", "config.json", "statebacked-client.js", "statebacked-client.js", "favicon.ico")
             answers = [await client.get(url + path, timeout=60) for path in paths]
             return [*answers, await client.get(url, headers={"host": "evil.example"})]
 
-    page, config, script, again, foreign = asyncio.run(ask())
+    page, config, script, again, icon, foreign = asyncio.run(ask())
     assert page.text == "<h1>page</h1>"
     assert config.json() == {"orgId": "org_1", "apiHost": URL, "machineName": "toggler"}
     assert "as StateBackedClient" in script.text
     assert script.headers["content-type"].startswith("text/javascript")
     assert again.text == script.text
     assert foreign.status_code == 400
+    assert icon.status_code == 204
     assert "sbs_admin" not in page.text + config.text
 
 
@@ -194,3 +227,11 @@ def test_a_taken_port_is_no_reason_to_go_without_the_page(tmp_path: Path) -> Non
 
     first, second = asyncio.run(two())
     assert first != second
+
+
+def test_that_the_bundler_is_fetched_is_said_only_where_it_is_not_there_yet(tmp_path: Path) -> None:
+    env = {"DENO_DIR": str(tmp_path)}
+    assert bundler_note(env) == " (the first time fetches the bundler)"
+    (tmp_path / "dl" / "esbuild-0.25.5-1").mkdir(parents=True)
+    assert bundler_note(env) == ""
+    assert bundler_note({"XDG_CACHE_HOME": str(tmp_path / "other")}) != ""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from statebacked.cli.errors import CliError
-from statebacked.serve.dev_plan import Deployment, ServerInfo, parse_dev_file
-from statebacked.serve.dev_text import CommandLine, deployment_text, welcome_text
+from statebacked.serve.dev_plan import Deployment, DevFile, Moves, ServerInfo, Staying, parse_dev_file
+from statebacked.serve.dev_text import CommandLine, deployment_text, next_steps_text, welcome_text
 
 SERVER = ServerInfo(
     url="http://127.0.0.1:7070", org_id="org_1", admin_token="sbs_1", data=Path("/my data/.statebacked")
@@ -18,7 +18,8 @@ FILE = Path("/repo/examples/toggler/toggler.ts")
 
 
 def welcome(command_line: CommandLine = OURS, page_url: str | None = None, file: Path = FILE) -> str:
-    return welcome_text(SERVER, [("example-machine", file)], page_url=page_url, command_line=command_line)
+    machine = DevFile(machine="example-machine", file=file)
+    return welcome_text(SERVER, page_url=page_url) + next_steps_text(SERVER, machine, command_line)
 
 
 def commands(text: str) -> list[list[str]]:
@@ -46,7 +47,7 @@ def test_the_snippet_names_org_and_server() -> None:
 
 def test_what_machines_may_fetch_from_is_said() -> None:
     assert "egress  machines may fetch from public addresses; --allow-egress opens" in welcome()
-    opened = welcome_text(replace(SERVER, allows_egress=True), [], page_url=None, command_line=OURS)
+    opened = welcome_text(replace(SERVER, allows_egress=True), page_url=None)
     assert opened.endswith(
         "\negress  machines may fetch from this machine and private networks too (--allow-egress)"
     )
@@ -88,19 +89,38 @@ def test_a_deployment_is_one_line() -> None:
     assert deployment_text(deployment(is_new=False)) == "m: unchanged, version ver_2 is current"
 
 
-def test_instances_that_stay_behind_are_named() -> None:
-    text = deployment_text(deployment(staying=(("a\x1b", "ver_1"),)))
+def staying(*names: str, reason: str = "") -> Moves:
+    return Moves(staying=tuple(Staying(instance=name, version="ver_1", reason=reason) for name in names))
 
-    assert "1 instance stays on the version that created them: a\\u001b (ver_1)." in text
+
+def test_instances_that_stay_behind_are_named() -> None:
+    text = deployment_text(deployment(moves=staying("a\x1b")))
+
+    assert "1 instance stays on the version that created it: a\\u001b (ver_1)." in text
     assert "--reset" in text
+    assert "2 instances stay on older versions: a (ver_1), b (ver_1)." in (
+        deployment_text(deployment(moves=staying("a", "b")))
+    )
+
+
+def test_instances_that_move_are_named_and_those_that_do_not_with_the_reason() -> None:
+    assert "1 instance goes on in the new code with its next event: a." in (
+        deployment_text(deployment(moves=Moves(moving=("a",))))
+    )
+    both = Moves(moving=("a", "b"), staying=staying("c", reason="no state\n on").staying)
+    text = deployment_text(deployment(moves=both))
+    assert "2 instances go on in the new code with their next event: a, b." in text
+    assert "1 instance stays on the version that created it:\n    c (ver_1): no state\\u000a on\n" in text
 
 
 def test_many_instances_are_counted() -> None:
-    staying = tuple((f"i{number}", "ver_1") for number in range(8))
+    many = staying(*(f"i{number}" for number in range(8)))
 
-    assert "8 instances stay" in deployment_text(deployment(staying=staying))
-    assert "i4 (ver_1) and 3 more." in deployment_text(deployment(staying=staying))
-    assert "at least 8 instances stay" in deployment_text(deployment(staying=staying, has_more=True))
+    assert "8 instances stay" in deployment_text(deployment(moves=many))
+    assert "i4 (ver_1) and 3 more." in deployment_text(deployment(moves=many))
+    assert "more instances than were looked at" in deployment_text(deployment(moves=many, has_more=True))
+    moving = Moves(moving=tuple(f"i{number}" for number in range(8)))
+    assert "i4 and 3 more." in deployment_text(deployment(moves=moving))
 
 
 @pytest.mark.parametrize(
@@ -123,8 +143,22 @@ def test_a_file_is_deployed_under_its_own_name_or_a_given_one(
     assert parsed.file.is_file()
 
 
-@pytest.mark.parametrize("text", ["nowhere.ts", "name=nowhere.ts", "", "é.ts"])
-def test_a_file_that_gives_no_machine_is_told(tmp_path: Path, text: str) -> None:
-    (tmp_path / "é.ts").write_text("")
-    with pytest.raises(CliError):
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("nowhere.ts", "there is no file .*/nowhere.ts"),
+        ("name=nowhere.ts", "there is no file .*/nowhere.ts"),
+        ("my machine=good.ts", "'my machine' is no name for a machine"),
+        ("", "is a folder: name the machine's file"),
+        ("folder", "folder is a folder"),
+        ("é.ts", "gives no name for the machine: say name=é.ts"),
+        ("good.ts.txt", "good.ts.txt is neither TypeScript nor JavaScript"),
+        ("name=good.ts.txt", "good.ts.txt is neither TypeScript nor JavaScript"),
+    ],
+)
+def test_a_file_that_gives_no_machine_is_told(tmp_path: Path, text: str, told: str) -> None:
+    for name in ("é.ts", "good.ts.txt", "good.ts"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CliError, match=told):
         parse_dev_file(text, tmp_path)

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from statebacked.cli.deno_tool import Finished, run_deno, start_deno
 from statebacked.cli.errors import BuildError
-from statebacked.cli.resolve import resolve, xstate_beside
+from statebacked.cli.resolve import Resolution, resolve, xstate_beside
 from statebacked.cli.source_maps import SOURCE_MAP_BYTES_MAX, comment_of, source_map_of, split
 from statebacked.cli.typecheck import Verdict, judge
 
@@ -93,6 +93,34 @@ def build(
     if file.suffix not in SOURCE_SUFFIXES:
         raise BuildError(f"{file.name} is neither TypeScript nor JavaScript (.ts, .js)")
     resolution = resolve(file, env)
+    try:
+        code, source_map, warnings = _bundled(
+            file, resolution, env, skips_validation=skips_validation, has_source_map=has_source_map
+        )
+        if not skips_validation:
+            _require_exports(exported_names(code), file, kind)
+    except BuildError as exc:
+        exc.files = resolution.files
+        raise
+    bundle = Bundle(
+        code=code.encode(),
+        xstate=resolution.xstate,
+        source_map=source_map,
+        warnings=warnings,
+        files=resolution.files,
+    )
+    return _with_a_map_that_fits(bundle)
+
+
+def _bundled(
+    file: Path,
+    resolution: Resolution,
+    env: Mapping[str, str],
+    *,
+    skips_validation: bool,
+    has_source_map: bool,
+) -> tuple[str, bytes | None, tuple[str, ...]]:
+    """Code, source map and warnings. Raises BuildError, CliError."""
     with tempfile.TemporaryDirectory(prefix="smply-") as folder:
         output = Path(folder) / "machine.js"
         bundling = start_deno(_bundle_arguments(file, resolution.flags, output), folder=file.parent, env=env)
@@ -109,16 +137,7 @@ def build(
         source_map = source_map_of(output.with_name("machine.js.map"), file) if has_source_map else None
     if verdict.errors:
         raise BuildError("\n".join([f"{file.name} has type errors", *verdict.errors]))
-    if not skips_validation:
-        _require_exports(exported_names(code), file, kind)
-    bundle = Bundle(
-        code=code.encode(),
-        xstate=resolution.xstate,
-        source_map=source_map,
-        warnings=verdict.warnings,
-        files=resolution.files,
-    )
-    return _with_a_map_that_fits(bundle)
+    return code, source_map, verdict.warnings
 
 
 def _plain_xstate(found: re.Match[str]) -> str:

@@ -5,13 +5,22 @@ It is the binary of the `deno` package that this package depends on; STATEBACKED
 
 import re
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from statebacked.cli.errors import BuildError, CliError
 
-__all__ = ["Finished", "deno_environment", "find_deno", "offline_reason", "run_deno", "start_deno"]
+__all__ = [
+    "Finished",
+    "bundler_note",
+    "deno_environment",
+    "find_deno",
+    "offline_reason",
+    "run_deno",
+    "start_deno",
+]
 
 _REGISTRY_LINE = re.compile(r"^\s*registry\s*=\s*(\S+)\s*$", re.MULTILINE)
 _UNREACHABLE = re.compile(r"Failed loading (\S+)|error sending request for url \((\S+?)\)")
@@ -59,6 +68,23 @@ def _registry_of(folder: Path) -> str | None:
         if (found := _REGISTRY_LINE.search(text)) is not None:
             return found[1]
     return None
+
+
+def bundler_note(env: Mapping[str, str]) -> str:
+    """What to say of a bundling that takes long: that it fetches the bundler, when deno has none yet."""
+    kept = _deno_cache(env) / "dl"
+    has_bundler = kept.is_dir() and any(path.name.startswith("esbuild") for path in kept.iterdir())
+    return "" if has_bundler else " (the first time fetches the bundler)"
+
+
+def _deno_cache(env: Mapping[str, str]) -> Path:
+    """Where deno keeps what it fetches. Source: deno's manual, DENO_DIR."""
+    if env.get("DENO_DIR"):
+        return Path(env["DENO_DIR"])
+    home = Path(env.get("HOME") or Path.home())
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "deno"
+    return Path(env.get("XDG_CACHE_HOME") or home / ".cache") / "deno"
 
 
 def start_deno(arguments: Sequence[str], *, folder: Path, env: Mapping[str, str]) -> subprocess.Popen[str]:

@@ -6,6 +6,8 @@ CliError                the caller can do something about it; the text says what
 └── ApiError            the server refused: status, code, message, requestId
 """
 
+from pathlib import Path
+
 __all__ = ["ApiError", "BuildError", "CliError", "Unreachable"]
 
 
@@ -14,7 +16,10 @@ class CliError(Exception):
 
 
 class BuildError(CliError):
-    """The text names file, line and column of the cause where there is one."""
+    """The text names file, line and column of the cause where there is one; `files` are those that were to be
+    built, as far as they are known: some may be missing."""
+
+    files: tuple[Path, ...] = ()
 
 
 class Unreachable(CliError):

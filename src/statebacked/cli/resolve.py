@@ -6,9 +6,10 @@ registry: the versions that package.json and its lock file name, else what `npm 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any  # of deno's JSON
 from urllib.parse import unquote, urlsplit
 
 from statebacked.cli.deno_tool import run_deno, start_deno
@@ -46,21 +47,28 @@ def resolve(file: Path, env: Mapping[str, str]) -> Resolution:
     graph = json.loads(finished.out)
     modules = [module for module in graph["modules"] if module["specifier"].startswith("file://")]
     ours = [module for module in modules if "/node_modules/" not in module["specifier"]]
+    files = tuple(dict.fromkeys((file, *(_path(module["specifier"]) for module in ours))))
+    try:
+        xstate = _xstate_of(ours, graph.get("redirects", {}), file)
+    except BuildError as exc:
+        exc.files = files
+        raise
+    return Resolution(flags=flags, xstate=xstate, files=files)
+
+
+def _xstate_of(modules: Sequence[Mapping[str, Any]], redirects: Mapping[str, str], file: Path) -> str | None:
+    """The version that they import. Raises BuildError."""
     versions: set[str] = set()
-    for module in ours:
+    for module in modules:
         for dependency in module.get("dependencies", []):
             _refuse_node_module(dependency, _path(module["specifier"]))
             if _XSTATE.fullmatch(dependency["specifier"]):
-                versions |= _versions(dependency, graph.get("redirects", {})) or _installed(file)
+                versions |= _versions(dependency, redirects) or _installed(file)
     if len(versions) > 1:
         raise BuildError(
             f"{file.name} imports several versions of xstate ({', '.join(sorted(versions))}): use one"
         )
-    return Resolution(
-        flags=flags,
-        xstate=next(iter(versions), None),
-        files=tuple(dict.fromkeys((file, *(_path(module["specifier"]) for module in ours)))),
-    )
+    return next(iter(versions), None)
 
 
 def xstate_beside(file: Path) -> str | None:

@@ -7,6 +7,7 @@ import typer
 
 from statebacked.cli.api import Api, JsonObject, path_of
 from statebacked.cli.build import MACHINE, Bundle, Kind, build, read_js
+from statebacked.cli.deno_tool import bundler_note
 from statebacked.cli.errors import CliError
 from statebacked.cli.listing import show_list
 from statebacked.cli.options import (
@@ -99,7 +100,7 @@ def bundle_from(
     if js is not None and node is not None:
         raise CliError("give one of --node and --js, not both")
     if node is not None:
-        with progress(f"bundling {node} and checking its types (the first time also fetches the bundler)"):
+        with progress(f"bundling {node} and checking its types{bundler_note(surroundings.env)}"):
             file, env = surroundings.cwd / node, surroundings.env
             bundle = build(
                 file,

@@ -64,12 +64,28 @@ def dev(
     ],
     reset: Annotated[bool, typer.Option("--reset", help="Start with an empty data folder.")] = False,
     page_port: Annotated[
-        int, typer.Option(envvar="STATEBACKED_PAGE_PORT", help="Port of the example page; 0: any free one.")
+        int,
+        typer.Option(
+            envvar="STATEBACKED_PAGE_PORT",
+            min=0,
+            max=65_535,
+            help="Port of the example page; 0: any free one.",
+        ),
     ] = 7071,
+    no_migrate: Annotated[
+        bool, typer.Option("--no-migrate", help="Leave instances on the version that they have.")
+    ] = False,
+    no_source_map: Annotated[
+        bool, typer.Option("--no-source-map", help="Errors name places in the bundle, not in your files.")
+    ] = False,
     take_over: TakeOver = False,
     no_supervisor: NoSupervisor = False,
 ) -> None:
-    """Run a server, deploy FILEs, deploy them again whenever they change."""
+    """Run a server, deploy FILEs, deploy them again whenever they change. Instances move to the new code
+    where their state still exists."""
+    from statebacked.serve.dev_plan import DevOptions
     from statebacked.serve.dev_start import start_dev
 
-    raise typer.Exit(start_dev(settings, files, is_reset=reset, page_port=page_port, is_take_over=take_over))
+    options = DevOptions(moves_instances=not no_migrate, has_source_map=not no_source_map)
+    code = start_dev(settings, files, options, is_reset=reset, page_port=page_port, is_take_over=take_over)
+    raise typer.Exit(code)

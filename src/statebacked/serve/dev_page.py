@@ -52,10 +52,15 @@ def page_app(server: ServerInfo, dev_file: DevFile, folder: Path) -> Starlette:
             return PlainTextResponse(str(exc), status_code=503)
         return Response(code, media_type="text/javascript")
 
+    async def get_no_icon(_request: Request) -> Response:
+        """Browsers ask for one where the page names none."""
+        return Response(status_code=204)
+
     return Starlette(
         routes=[
             Route("/config.json", get_config),
             Route("/statebacked-client.js", get_client),
+            *([] if (folder / "favicon.ico").is_file() else [Route("/favicon.ico", get_no_icon)]),
             Mount("/", StaticFiles(directory=folder, html=True)),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])],

@@ -9,7 +9,7 @@ from statebacked.cli.errors import CliError
 from statebacked.model.ids import InstanceKey
 from statebacked.model.logs import OutputType
 from statebacked.ports.machines import Code
-from statebacked.serve.dev import ServerInfo, develop, empty_data_folder, parse_dev_file
+from statebacked.serve.dev import DevOptions, ServerInfo, develop, empty_data_folder, parse_dev_file
 from statebacked.serve.dev_page import listen_for_page
 from statebacked.serve.place import Place
 from statebacked.serve.run import Work, run
@@ -17,7 +17,13 @@ from statebacked.settings import Settings
 
 
 def start_dev(
-    settings: Settings, files: Sequence[str], *, is_reset: bool, page_port: int, is_take_over: bool = False
+    settings: Settings,
+    files: Sequence[str],
+    options: DevOptions,
+    *,
+    is_reset: bool,
+    page_port: int,
+    is_take_over: bool = False,
 ) -> int:
     """Until SIGTERM or Ctrl-C; the exit code."""
     try:
@@ -43,6 +49,7 @@ def start_dev(
         await develop(
             info,
             dev_files,
+            options,
             open_page=lambda: place.page_listener("page", lambda: listen_for_page(page_port)),
             is_again=place.is_again,
         )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from statebacked.cli.output import printable
-from statebacked.serve.dev_plan import Deployment, ServerInfo
+from statebacked.serve.dev_plan import Deployment, DevFile, ServerInfo, Staying
 
-__all__ = ["CommandLine", "deployment_text", "welcome_text"]
+__all__ = ["CommandLine", "deployment_text", "next_steps_text", "welcome_text"]
 
 INSTANCES_NAMED = 5
 EXAMPLE_INSTANCE = "session-123"
@@ -32,47 +32,71 @@ class CommandLine:
         return self.first is not None and self.first.parent.resolve() == self.ours.resolve()
 
 
-def welcome_text(
-    server: ServerInfo,
-    machines: Sequence[tuple[str, Path]],
-    *,
-    page_url: str | None,
-    command_line: CommandLine,
-) -> str:
-    """Where things are and what to paste next. `machines` are (name, file)."""
-    parts = [f"server  {server.url}\norg     {server.org_id}\ndata    {server.data}"]
+def welcome_text(server: ServerInfo, *, page_url: str | None) -> str:
+    """Where things are."""
+    text = f"server  {server.url}\norg     {server.org_id}\ndata    {server.data}"
     if page_url is not None:
-        parts[0] += f"\npage    {page_url}"
-    parts[0] += "\negress  " + (EGRESS_OPEN if server.allows_egress else EGRESS_CLOSED)
-    if machines:
-        name, file = machines[0]
-        parts.append(_commands(server, name, file, command_line))
-        parts.append(_snippet(server, name))
+        text += f"\npage    {page_url}"
+    return text + "\negress  " + (EGRESS_OPEN if server.allows_egress else EGRESS_CLOSED)
+
+
+def next_steps_text(server: ServerInfo, dev_file: DevFile, command_line: CommandLine) -> str:
+    """What to paste next, to use a machine that is deployed."""
+    parts = [
+        _commands(server, dev_file.machine, dev_file.file, command_line),
+        _snippet(server, dev_file.machine),
+    ]
     if command_line.first is not None and not command_line.is_ours:
         parts.append(_other_smply(server, command_line.first))
     return "\n\n".join(parts)
 
 
 def deployment_text(deployment: Deployment) -> str:
-    """One deployment: a line, and a second one about instances that keep an older version."""
+    """One deployment: a line, and more about instances that were on older versions."""
     what = "deployed" if deployment.is_new else "unchanged"
     lines = [f"{deployment.machine}: {what}, version {deployment.version} is current"]
-    if deployment.staying:
-        lines.append(_staying(deployment))
+    if deployment.moves.moving:
+        lines.append(_moving(deployment.moves.moving))
+    if deployment.moves.staying:
+        lines.append(_staying(deployment.moves.staying))
+    if deployment.has_more:
+        lines.append(
+            "  There are more instances than were looked at: they stay on the versions that they have."
+        )
     return "\n".join(lines)
 
 
-def _staying(deployment: Deployment) -> str:
-    named = ", ".join(
-        f"{printable(instance)} ({version})" for instance, version in deployment.staying[:INSTANCES_NAMED]
+def _moving(instances: Sequence[str]) -> str:
+    count = len(instances)
+    verb = (
+        "instance goes on in the new code with its"
+        if count == 1
+        else "instances go on in the new code with their"
     )
-    count = len(deployment.staying)
-    more = f" and {count - INSTANCES_NAMED} more" if count > INSTANCES_NAMED else ""
-    at_least = "at least " if deployment.has_more else ""
-    plural = "s stay" if count != 1 or deployment.has_more else " stays"
+    return f"  {count} {verb} next event: {_listed([printable(name) for name in instances], ', ')}."
+
+
+def _staying(staying: Sequence[Staying]) -> str:
+    count = len(staying)
+    said = (
+        "instance stays on the version that created it" if count == 1 else "instances stay on older versions"
+    )
+    named = [
+        f"{printable(one.instance)} ({one.version})" + (f": {printable(one.reason)}" if one.reason else "")
+        for one in staying
+    ]
+    has_reasons = any(one.reason for one in staying)
+    listed = "\n    " + _listed(named, "\n    ") if has_reasons else " " + _listed(named, ", ") + "."
     return (
-        f"  {at_least}{count} instance{plural} on the version that created them: {named}{more}.\n"
+        f"  {count} {said}:{listed}\n"
         "  New instances run the new code. To start with an empty server: statebacked dev --reset …"
+    )
+
+
+def _listed(texts: Sequence[str], separator: str) -> str:
+    more = len(texts) - INSTANCES_NAMED
+    return separator.join(texts[:INSTANCES_NAMED]) + (
+        f"{' ' if separator == ', ' else separator}and {more} more" if more > 0 else ""
     )
 
 
