@@ -40,6 +40,11 @@ def test_the_guide_and_the_command_line_agree() -> None:
     for command, options in named.items():
         assert options <= real[command], command
     told = set(re.findall(r"--[a-z][a-z-]+", GUIDE.read_text()))
-    hidden = {"--reset", "--global", "--experimental-websocket"}  # of statebacked dev, npm, Node
+    hidden = {
+        "--reset",
+        "--public-url",
+        "--global",
+        "--experimental-websocket",
+    }  # of statebacked dev, npm, Node
     everywhere = {"--api-url", "--access-token", "--org", "--help"}
     assert told - hidden - everywhere <= set().union(*real.values())

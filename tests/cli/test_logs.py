@@ -147,9 +147,8 @@ def test_clean_lines_stand_under_a_heading_for_who_wrote_them(logs: Logs, server
     entries = (entry(1, "a\nb"), entry(2, "c"), entry(3, "d", outputType="stderr"))
     server.give("GET /logs", batch(3, *entries))
     outcome = logs("get", "-f", "-1h", "--clean")
-    heading = '{"msg":"logs for","machineName":"toggler","instanceName":"one",'
-    heading += '"machineVersionId":"ver_1","orgId":"org_1"}\n\n'
-    assert outcome.out == f"{heading}stdout\n\na\nb\nc\n\n{heading}stderr\n\nd\n"
+    assert outcome.out == "a\nb\nc\nd\n"
+    assert outcome.err == "--- toggler/one stdout (ver_1)\n--- toggler/one stderr (ver_1)\n"
 
 
 def test_json_shows_control_characters_escaped(logs: Logs, server: FakeServer) -> None:
@@ -163,8 +162,8 @@ def test_json_shows_control_characters_escaped(logs: Logs, server: FakeServer) -
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("-f", "yesterday"), "--from 'yesterday' is no time"),
-        (("-f", "-1h", "-t", "later"), "--to 'later' is no time"),
+        (("-f", "yesterday"), "--from 'yesterday' is not a valid time"),
+        (("-f", "-1h", "-t", "later"), "--to 'later' is not a valid time"),
         (("-f", "-1h", "-t", "-1s"), "--to must not be before --from"),
     ],
 )
@@ -355,11 +354,11 @@ def test_nobody_there_is_told_at_once(logs: Logs, server: FakeServer) -> None:
 
 
 def test_an_error_event_ends_it_with_the_reason(logs: Logs, server: FakeServer) -> None:
-    told = b'event: error\ndata: {"status":403,"code":"missing-user","error":"the token is good no more"}\n\n'
+    told = b'event: error\ndata: {"status":403,"code":"missing-user","error":"not valid any more"}\n\n'
     server.answers["GET /logs/stream"] = Streams([[sse(entry(1, "a")), told]])
     outcome = logs("watch", "-f", at(0))
     assert (outcome.code, shown(outcome)) == (1, ["a"])
-    assert "the token is good no more (403, missing-user)" in outcome.err
+    assert "not valid any more (403, missing-user)" in outcome.err
 
 
 def test_control_c_ends_it_quietly(logs: Logs, server: FakeServer) -> None:
@@ -373,7 +372,7 @@ def test_control_c_ends_it_quietly(logs: Logs, server: FakeServer) -> None:
 
 def test_watch_shows_clean_lines_too(logs: Logs, server: FakeServer) -> None:
     server.answers["GET /logs/stream"] = Streams([[sse(entry(1, "a"), entry(2, "b")), END]])
-    assert logs("watch", "-f", at(0), "-t", "1m", "-c").out.endswith("stdout\n\na\nb\n")
+    assert logs("watch", "-f", at(0), "-t", "1m", "-c").out == "a\nb\n"
 
 
 # --- watch, by asking ----------------------------------------------------------------------------

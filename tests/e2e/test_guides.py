@@ -26,8 +26,8 @@ def test_a_guide_is_true_as_pasted(tmp_path: Path, page: str, runs: int, outputs
     folder.mkdir()
     (folder / "node_modules").symlink_to(E2E / "node_modules")
     (folder / "examples").symlink_to(ROOT / "examples")
-    # So that nobody has to wait for what fails five times.
-    arguments = ["--delivery-attempts", "2", "--retry-ms", "50"]
+    # As operating.md says, so that nobody waits for what fails five times.
+    arguments = ["--retry-ms", "100"]
     with real_server(tmp_path / "data", arguments) as server:
         reader = Reader(server, folder, "5")
         for block in blocks_of(GUIDE / page):

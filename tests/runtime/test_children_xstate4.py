@@ -263,7 +263,7 @@ def test_a_literal_reference_needs_no_link(worker4: WorkerProcess, predictable: 
     assert step(instance.send("fixed")).out == [("send", ["o", "1"], {"type": "fixed"})]
     refusal = instance.send({"type": "literal", "to": {**to, "machineInstanceName": "a/b"}})
     assert isinstance(refusal, Refusal)
-    assert "is no name of an instance" in refusal.message
+    assert "is not an instance name" in refusal.message
 
 
 def test_a_spawned_child_that_its_step_stops_again_is_not_made(
@@ -331,8 +331,8 @@ def test_a_service_and_a_persistent_child_replace_each_other_under_one_id(
 @pytest.mark.parametrize(
     ("more", "what"),
     [
-        ({"machineName": "no name"}, "is no name of a machine"),
-        ({"machineInstanceName": ".."}, "is no name of an instance"),
+        ({"machineName": "no name"}, "is not a machine name"),
+        ({"machineInstanceName": ".."}, "is not an instance name"),
         ({"machineVersionId": "latest"}, "is no version"),
     ],
 )

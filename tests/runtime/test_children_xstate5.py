@@ -366,9 +366,9 @@ def test_only_the_machine_itself_has_persistent_children(worker5: WorkerProcess)
 @pytest.mark.parametrize(
     ("machine", "what"),
     [
-        ('{ machineName: "no name" }', "is no name of a machine"),
-        ('{ machineName: "k", machineInstanceName: "a/b" }', "is no name of an instance"),
-        ('{ machineName: "k", machineInstanceName: () => 7 }', "is no name of an instance"),
+        ('{ machineName: "no name" }', "is not a machine name"),
+        ('{ machineName: "k", machineInstanceName: "a/b" }', "is not an instance name"),
+        ('{ machineName: "k", machineInstanceName: () => 7 }', "is not an instance name"),
         ('{ machineName: "k", machineVersionId: "latest" }', "is no version"),
     ],
 )

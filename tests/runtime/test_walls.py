@@ -109,7 +109,7 @@ async def test_what_is_in_force_is_told_in_one_line() -> None:
         sandbox = find_sandbox({})
         assert await prove(sandbox) == Proof(sandbox, None)
     [line] = logs
-    assert line["event"] == "workers are walled in"
+    assert line["event"] == "workers are sandboxed"
     assert line["landlock"] == landlock_abi()
     assert line["seccomp"] is bool(OFFERED.filter)
     assert (line["no_new_privileges"], line["capabilities"]) == (True, False)
@@ -171,6 +171,6 @@ def test_a_root_that_may_nothing_starts_workers_all_the_same() -> None:
     )
     rightless = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", sys.executable, "-c", script]
     told = subprocess.run(rightless, capture_output=True, text=True, check=True).stdout
-    assert "workers are walled in" in told
+    assert "workers are sandboxed" in told
     assert f"landlock={landlock_abi()}" in told
     assert "missing=['another user']" in told

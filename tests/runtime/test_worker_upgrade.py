@@ -302,7 +302,7 @@ SAME = "export const upgradeState = (path) => path;"
         ("export const upgradeState = () => 'start';", "gave a string"),
         ("export const upgradeState = () => {};", "gave nothing"),
         ("export const upgradeState = async (path) => path;", "gave a promise"),
-        ("export const upgradeState = () => [1];", "gave an array that is no path"),
+        ("export const upgradeState = () => [1];", "gave an array that is not a path"),
         (SAME + "export const upgradeContext = () => { throw 'tired' };", "upgradeContext threw: tired"),
         (SAME + "export const upgradeContext = () => {};", "upgradeContext gave nothing"),
         (SAME + "export const upgradeContext = () => ({ n: 1n });", "is no JSON: "),
@@ -363,7 +363,7 @@ def test_a_delay_that_throws_is_the_reason(upgrade: Upgrade, major: int) -> None
     ("code", "message"),
     [
         ("export const upgrade = 1;", "does not export a function upgradeState"),
-        (SAME + "export const upgradeContext = {};", "upgradeContext that is no function"),
+        (SAME + "export const upgradeContext = {};", "upgradeContext that is not a function"),
     ],
 )
 def test_a_module_that_is_no_migration_is_refused(worker5: WorkerProcess, code: str, message: str) -> None:

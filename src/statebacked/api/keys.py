@@ -46,7 +46,7 @@ class KeyRoutes:
         scopes = _wanted_scopes(body)
         if not scopes <= call.principal.scopes:
             lacking = ", ".join(sorted(scopes - call.principal.scopes))
-            raise MissingScope(f"a key gets no scope that you lack: {lacking}")
+            raise MissingScope(f"a key cannot have scopes that you do not have: {lacking}")
         key, secret = create_key(
             self._keyring,
             self._random_bytes,
@@ -92,7 +92,7 @@ def _wanted_scopes(body: CreateKey) -> frozenset[str]:
         try:
             return parse_scopes(body.scopes)
         except KeyError as exc:
-            message = f"{exc.args[0]} is no scope; the scopes are {', '.join(SCOPES)}"
+            message = f"{exc.args[0]} is not a scope; the scopes are {', '.join(SCOPES)}"
             raise InvalidParameter(message, "scopes") from exc
     for use, scopes in KEY_USES.items():
         if (body.use or "production") == use:

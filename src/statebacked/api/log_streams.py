@@ -109,7 +109,7 @@ class LogStreams:
     def _revoke(self, is_affected: Callable[[Principal], bool]) -> None:
         for stream in list(self._open):
             if is_affected(stream.principal):
-                stream.end(MissingUser("the token is good no more"))
+                stream.end(MissingUser("the token is not valid any more"))
 
 
 class LogStream:

@@ -254,7 +254,7 @@ class Socket:
 
     def _end_subscriptions(self) -> None:
         self._principal = None
-        self._act(self._session.end(MissingUser("the token is good no more")))
+        self._act(self._session.end(MissingUser("the token is not valid any more")))
 
     # --- writing ---------------------------------------------------------------------------------
 

@@ -121,7 +121,7 @@ def _selectors(wanted: FinalizeVersion, machine: Machine) -> tuple[tuple[str, st
             raise InvalidParameter(f"the machine has no index {index!r}", "indexSelectors")
         if path is not None and not is_selector(path):
             raise InvalidParameter(
-                f"the selector of index {index!r} is no path that is supported: "
+                f"the selector of index {index!r} is not a path that is supported: "
                 f"use $.a.b, $['a'], $[0], $.a[*], in at most {INDEX_SELECTOR_CHARACTERS_MAX} characters",
                 "indexSelectors",
             )

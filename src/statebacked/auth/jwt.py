@@ -75,7 +75,7 @@ def read_token(token: bytes) -> UnverifiedToken:
         return UnverifiedToken(kid, False, parts)
     if _ORG_ID.fullmatch(kid):
         return UnverifiedToken(kid, True, parts)
-    raise _refused("the token's kid is no key id")
+    raise _refused("the token's kid is not a key id")
 
 
 def verify(
@@ -97,7 +97,7 @@ def verify(
         genuine = jws.validate_compact(token.parts, key, registry=_REGISTRY)
         claims = _claims_decoder.decode(token.parts.payload) if genuine else None
     except (JoseError, ValueError, TypeError, RecursionError, msgspec.MsgspecError) as exc:
-        raise _refused("the token lacks an exp or an audience, or is no JSON") from exc
+        raise _refused("the token lacks an exp or an audience, or is not valid JSON") from exc
     if claims is None:
         raise _refused("the token's signature is not by its key")
     _check_audience(claims, audiences)

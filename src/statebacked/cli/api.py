@@ -16,7 +16,7 @@ from statebacked.cli.connecting import why_not_connected
 from statebacked.cli.credentials import Credentials
 from statebacked.cli.errors import ApiError, CliError, Unreachable
 from statebacked.cli.event_stream import Event, EventReader
-from statebacked.cli.output import JsonObject, note
+from statebacked.cli.output import JsonObject, is_unicode, note
 
 if TYPE_CHECKING:
     # Imported when the first request is made: it costs a third of the time in which --help must be there.
@@ -126,7 +126,7 @@ class Api:
         import httpx
 
         assert self._client is not None
-        headers = {**self._headers(), "accept": "text/event-stream"}
+        headers = _sendable({**self._headers(), "accept": "text/event-stream"})
         if last_id is not None:
             headers["last-event-id"] = last_id
         timeout = httpx.Timeout(STREAM_SILENCE_S, connect=CONNECT_TIMEOUT_S)
@@ -193,11 +193,11 @@ class Api:
         body: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> "httpx.Response":
-        headers = {**self._headers(), **(headers or {})}
+        headers = _sendable({**self._headers(), **(headers or {})})
         content = None
         if body is not None:
             headers["content-type"] = "application/json"
-            content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            content = _encoded(body)
         return self._checked(
             self._exchange(method, self._url + path, headers=headers, params=params, content=content)
         )
@@ -255,11 +255,27 @@ def _events(response: "httpx.Response") -> Iterator[Event]:
         yield from reader.feed(data)
 
 
+def _sendable(headers: dict[str, str]) -> dict[str, str]:
+    """Raises CliError for a value that no header can hold."""
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):
+            what = {"authorization": "the access token", "x-statebacked-org-id": "the org"}.get(name, name)
+            raise CliError(f"{what} holds a character that cannot be sent: only visible ASCII can")
+    return headers
+
+
+def _encoded(body: object) -> bytes:
+    """As JSON. Half a surrogate pair, which has no UTF-8, is left to the server to judge."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return text.encode() if is_unicode(text) else json.dumps(body, separators=(",", ":")).encode()
+
+
 def _host(address: str, source: str) -> str:
     """Of the server's URL. Raises CliError when it is not one."""
     try:
         url = urlsplit(address)
         is_valid = url.scheme in ("http", "https") and url.port != 0 and not re.search(r"\s", address)
+        is_valid = is_valid and is_unicode(address)
         if url.hostname and is_valid:
             return url.hostname
     except ValueError:

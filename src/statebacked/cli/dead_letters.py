@@ -6,7 +6,7 @@ import typer
 
 from statebacked.cli.api import path_of
 from statebacked.cli.listing import show_list
-from statebacked.cli.options import connect
+from statebacked.cli.options import connect, not_empty
 from statebacked.cli.output import note
 
 __all__ = ["app"]
@@ -14,7 +14,9 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Timers and messages whose delivery was given up.")
 
 COLUMNS = ("id", "kind", "machine", "instance", "to", "event", "attempts", "reason", "deadAt", "truncated")
-Letter = Annotated[str, typer.Option("--id", "-i", help="Id of the dead letter.", show_default=False)]
+Letter = Annotated[
+    str, typer.Option("--id", "-i", help="Id of the dead letter.", show_default=False, callback=not_empty)
+]
 
 
 @app.command("list")
@@ -22,10 +24,12 @@ def list_letters(
     context: typer.Context,
     *,
     machine: Annotated[
-        str | None, typer.Option("--machine", "-m", help="Only of this machine's instances.")
+        str | None,
+        typer.Option("--machine", "-m", help="Only of this machine's instances.", callback=not_empty),
     ] = None,
     instance: Annotated[
-        str | None, typer.Option("--instance", help="Only of this instance.", show_default=False)
+        str | None,
+        typer.Option("--instance", help="Only of this instance.", show_default=False, callback=not_empty),
     ] = None,
 ) -> None:
     """List dead letters by who set or sent them: what they hold, and why they were given up."""

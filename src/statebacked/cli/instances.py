@@ -16,6 +16,7 @@ from statebacked.cli.options import (
     Token,
     connect,
     connect_as,
+    not_empty,
     parse_json,
 )
 from statebacked.cli.output import note, progress, write_json
@@ -59,7 +60,11 @@ def create(
     version: Annotated[
         str | None,
         typer.Option(
-            "--version", "-v", help="Machine version id; the current version if absent.", show_default=False
+            "--version",
+            "-v",
+            help="Machine version id; the current version if absent.",
+            show_default=False,
+            callback=not_empty,
         ),
     ] = None,
 ) -> None:
@@ -127,7 +132,10 @@ def query(
     *,
     machine: Machine,
     index: Annotated[
-        str, typer.Option("--index", "-i", help="Name of the index to query.", show_default=False)
+        str,
+        typer.Option(
+            "--index", "-i", help="Name of the index to query.", show_default=False, callback=not_empty
+        ),
     ],
     op: Annotated[
         Op | None,

@@ -7,7 +7,7 @@ import typer
 from statebacked.cli.api import JsonObject, path_of
 from statebacked.cli.errors import CliError
 from statebacked.cli.listing import show_list
-from statebacked.cli.options import connect
+from statebacked.cli.options import connect, not_empty
 from statebacked.cli.output import note, write_json
 
 __all__ = ["app"]
@@ -66,7 +66,7 @@ def list_keys(context: typer.Context) -> None:
 @app.command("delete")
 def delete(
     context: typer.Context,
-    key: Annotated[str, typer.Option("--key", "-k", help="Key id.", show_default=False)],
+    key: Annotated[str, typer.Option("--key", "-k", help="Key id.", show_default=False, callback=not_empty)],
 ) -> None:
     """Delete a key. Tokens that it signed stop working at once."""
     with connect(context) as api:

@@ -9,7 +9,7 @@ import typer
 
 from statebacked.cli.api import path_of
 from statebacked.cli.errors import CliError
-from statebacked.cli.options import Instance, Machine, connect
+from statebacked.cli.options import Instance, Machine, connect, not_empty
 from statebacked.cli.output import note
 
 __all__ = ["delete", "set_desired_version", "set_status"]
@@ -40,7 +40,10 @@ def set_desired_version(
     machine: Machine,
     instance: Instance,
     version: Annotated[
-        str, typer.Option("--version", "-v", help="Version id to migrate to.", show_default=False)
+        str,
+        typer.Option(
+            "--version", "-v", help="Version id to migrate to.", show_default=False, callback=not_empty
+        ),
     ],
 ) -> None:
     """Migrate an instance to another version when its next event comes."""

@@ -1,6 +1,5 @@
 """`smply logs`: what machines write, and what the server tells about them."""
 
-import json
 import os
 import sys
 from typing import Annotated
@@ -10,8 +9,8 @@ import typer
 from statebacked.cli.api import JsonObject
 from statebacked.cli.errors import CliError
 from statebacked.cli.log_watch import Window, next_batch, watch
-from statebacked.cli.options import connect, globals_of
-from statebacked.cli.output import printable, rows_of, write_json
+from statebacked.cli.options import connect, globals_of, not_empty
+from statebacked.cli.output import note, printable, rows_of, write_json
 from statebacked.cli.times import parse_time
 
 __all__ = ["app"]
@@ -33,12 +32,17 @@ To = Annotated[
         "--to", "-t", help="End: a date in ISO 8601, or relative to --from (e.g. 1h).", show_default=False
     ),
 ]
-Machine = Annotated[str | None, typer.Option("--machine", "-m", help="Machine name", show_default=False)]
-Instance = Annotated[str | None, typer.Option("--instance", "-i", help="Instance name", show_default=False)]
-Version = Annotated[
-    str | None, typer.Option("--version", "-v", help="Machine version id", show_default=False)
+Machine = Annotated[
+    str | None, typer.Option("--machine", "-m", help="Machine name", show_default=False, callback=not_empty)
 ]
-Clean = Annotated[bool, typer.Option("--clean", "-c", help="Show the lines alone, without metadata.")]
+Instance = Annotated[
+    str | None, typer.Option("--instance", "-i", help="Instance name", show_default=False, callback=not_empty)
+]
+Version = Annotated[
+    str | None,
+    typer.Option("--version", "-v", help="Machine version id", show_default=False, callback=not_empty),
+]
+Clean = Annotated[bool, typer.Option("--clean", "-c", help="Show the lines alone; who wrote them on stderr.")]
 
 INTERRUPTED = 130
 
@@ -94,7 +98,7 @@ def watch_logs(
 
 
 class CleanWriter:
-    """Lines under a heading for whoever wrote them; raw in a pipe, harmless on a terminal."""
+    """Lines alone, raw in a pipe, harmless on a terminal; on stderr a heading for whoever wrote them."""
 
     def __init__(self) -> None:
         self._last: tuple[object, ...] | None = None
@@ -105,13 +109,10 @@ class CleanWriter:
         names = ("machineName", "instanceName", "machineVersionId", "orgId")
         speaker = (*(entry.get(name) for name in names), entry.get("outputType"))
         if speaker != self._last:
-            if self._last is not None:
-                print()
-            heading = {"msg": "logs for", **{name: entry.get(name) for name in names}}
-            self._print(json.dumps(heading, ensure_ascii=False, separators=(",", ":")))
-            print()
-            self._print(str(entry.get("outputType")))
-            print()
+            sys.stdout.flush()
+            machine, instance, version, _org, output = speaker
+            who = f"{machine}/{instance}" if instance else str(machine)
+            note(printable(f"--- {who} {output} ({version})"))
             self._last = speaker
         self._print(str(entry.get("log")))
 

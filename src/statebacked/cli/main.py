@@ -1,8 +1,10 @@
 """The `smply` command: parses, runs one command, turns its failure into one line and exit code 1."""
 
+import io
+import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -20,7 +22,8 @@ from statebacked.cli import (
     versions,
 )
 from statebacked.cli.errors import CliError
-from statebacked.cli.output import printable
+from statebacked.cli.options import not_empty
+from statebacked.cli.output import is_unicode, printable
 from statebacked.cli.surroundings import Globals, Surroundings
 
 __all__ = ["main"]
@@ -28,6 +31,8 @@ __all__ = ["main"]
 # The original takes these three anywhere on the line. Their short forms belong to the commands here
 # (`instances create -t`): in the original they collide.
 ANYWHERE = ("--access-token", "--api-url", "--org")
+
+BROKEN_PIPE = 141  # as a shell counts a process that the signal ended
 
 app = typer.Typer(
     name="smply",
@@ -55,12 +60,40 @@ app.command("whoami")(login.whoami)
 def main(argv: Sequence[str] | None = None, *, surroundings: Surroundings | None = None) -> None:
     """Runs `smply`. Exit code 0, 1 when the command failed, 2 when it was not understood."""
     arguments = options_first(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that cannot show a character shows its number
+            stream.reconfigure(errors="backslashreplace")
+    for argument in arguments:
+        if not is_unicode(argument):
+            print(f"error: {argument!a} is not valid UTF-8", file=sys.stderr)
+            raise SystemExit(2)
     try:
         app(args=arguments, prog_name="smply", obj=surroundings or Surroundings())
+    except SystemExit as exc:
+        _end_output()
+        raise exc from None
     except CliError as exc:
-        lines = [printable(line) for line in str(exc).split("\n")]
-        print("error: " + "\n".join(lines), file=sys.stderr)
-        raise SystemExit(1) from None
+        _end_output()
+        _fail(str(exc))
+    except OSError as exc:
+        _fail(f"{exc.strerror or exc}{'' if exc.filename is None else f': {exc.filename}'}")
+
+
+def _end_output() -> None:
+    """Writes what is left of the output. Whoever reads it may be gone, or the disk full: that is told, and
+    does not fail again when the process ends."""
+    try:
+        sys.stdout.flush()
+    except OSError as exc:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(exc, BrokenPipeError):
+            raise SystemExit(BROKEN_PIPE) from None
+        _fail(f"cannot write the output: {exc.strerror}")
+
+
+def _fail(text: str) -> NoReturn:
+    print("error: " + "\n".join(printable(line) for line in text.split("\n")), file=sys.stderr)
+    raise SystemExit(1) from None
 
 
 def options_first(arguments: Sequence[str]) -> list[str]:
@@ -93,7 +126,11 @@ def _globals(
     access_token: Annotated[
         str | None,
         typer.Option(
-            "--access-token", "-t", help="Access token [env: STATEBACKED_ACCESS_TOKEN]", show_default=False
+            "--access-token",
+            "-t",
+            help="Access token [env: STATEBACKED_ACCESS_TOKEN]",
+            show_default=False,
+            callback=not_empty,
         ),
     ] = None,
     api_url: Annotated[
@@ -103,11 +140,18 @@ def _globals(
             "-u",
             help="URL of the server [env: STATEBACKED_API_URL]; else that of the local server's admin.json",
             show_default=False,
+            callback=not_empty,
         ),
     ] = None,
     org: Annotated[
         str | None,
-        typer.Option("--org", "-o", help="Organization id, if you have several.", show_default=False),
+        typer.Option(
+            "--org",
+            "-o",
+            help="Organization id, if you have several.",
+            show_default=False,
+            callback=not_empty,
+        ),
     ] = None,
     version: Annotated[
         bool,

@@ -1,5 +1,6 @@
 """`smply migrations`: how instances of one version become instances of another."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,11 +11,11 @@ from statebacked.cli.errors import CliError
 from statebacked.cli.options import (
     JsFile,
     Machine,
-    NodeFile,
     NoSourceMap,
     SkipValidation,
     connect,
     globals_of,
+    not_empty,
     paged,
 )
 from statebacked.cli.output import note, page_through, progress, rows_of, write_json
@@ -25,10 +26,25 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Manage migrations between machine versions.")
 
 From = Annotated[
-    str, typer.Option("--from", "-f", help="Version id that instances migrate from.", show_default=False)
+    str,
+    typer.Option(
+        "--from", "-f", help="Version id that instances migrate from.", show_default=False, callback=not_empty
+    ),
 ]
 To = Annotated[
-    str, typer.Option("--to", "-t", help="Version id that instances migrate to.", show_default=False)
+    str,
+    typer.Option(
+        "--to", "-t", help="Version id that instances migrate to.", show_default=False, callback=not_empty
+    ),
+]
+MigrationFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--node",
+        "-n",
+        help="TypeScript or JavaScript file that exports upgradeState; bundled with what it imports.",
+        show_default=False,
+    ),
 ]
 
 
@@ -40,7 +56,7 @@ def create(
     from_version: From,
     to_version: To,
     js: JsFile = None,
-    node: NodeFile = None,
+    node: MigrationFile = None,
     skip_validation: SkipValidation = False,
     no_source_map: NoSourceMap = False,
 ) -> None:
@@ -65,7 +81,8 @@ def create(
                 api, path, bundle, body, id_key="machineVersionMigrationId", file_name=file_name
             )
             made = api.put(f"{path}/{signed}")
-        write_json(made)
+        # The server says it twice, once under the name that clients of versions know.
+        write_json({"machineVersionMigrationId": made.get("machineVersionMigrationId")})
 
 
 @app.command("dry-run")

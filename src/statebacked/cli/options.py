@@ -24,12 +24,25 @@ __all__ = [
     "connect",
     "connect_as",
     "globals_of",
+    "not_empty",
     "paged",
     "parse_json",
 ]
 
-Machine = Annotated[str, typer.Option("--machine", "-m", help="Machine name", show_default=False)]
-Instance = Annotated[str, typer.Option("--instance", "-i", help="Instance name", show_default=False)]
+
+def not_empty(value: object) -> object:
+    """The callback of options that name something: an empty name would be another path of the API."""
+    if value == "":
+        raise typer.BadParameter("it is empty")
+    return value
+
+
+Machine = Annotated[
+    str, typer.Option("--machine", "-m", help="Machine name", show_default=False, callback=not_empty)
+]
+Instance = Annotated[
+    str, typer.Option("--instance", "-i", help="Instance name", show_default=False, callback=not_empty)
+]
 NodeFile = Annotated[
     Path | None,
     typer.Option(
@@ -109,8 +122,8 @@ def parse_json(text: str, option: str) -> object:
     """The value of an option that holds JSON. Raises CliError that shows where it breaks off."""
     try:
         value: object = json.loads(text)
-    except ValueError as exc:
-        raise CliError(f"{option} is no JSON: {exc}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise CliError(f"{option} is not valid JSON: {exc}") from exc
     return value
 
 

@@ -11,7 +11,7 @@ from statebacked.cli.errors import CliError
 from statebacked.cli.listing import show_list
 from statebacked.cli.login import signed_in
 from statebacked.cli.membership import require_membership
-from statebacked.cli.options import connect, globals_of
+from statebacked.cli.options import connect, globals_of, not_empty
 from statebacked.cli.output import note, write_json
 
 __all__ = ["app"]
@@ -20,7 +20,10 @@ app = typer.Typer(no_args_is_help=True, help="Manage organizations.")
 default = typer.Typer(no_args_is_help=True, help="The org that commands use, kept for each server.")
 app.add_typer(default, name="default")
 
-OrgOption = Annotated[str | None, typer.Option("--org", "-o", help="Organization id.", show_default=False)]
+OrgOption = Annotated[
+    str | None,
+    typer.Option("--org", "-o", help="Organization id.", show_default=False, callback=not_empty),
+]
 
 
 @app.command("list")

@@ -15,6 +15,7 @@ from statebacked.cli.errors import CliError
 
 __all__ = [
     "JsonObject",
+    "is_unicode",
     "note",
     "page_through",
     "printable",
@@ -34,6 +35,15 @@ PROGRESS_AFTER_S = 1.0
 def printable(text: str) -> str:
     r"""The text with every control character shown as \uXXXX."""
     return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it can be sent: bytes that are not UTF-8 come from the shell and the environment, too."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_json(value: object) -> None:

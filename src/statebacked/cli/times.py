@@ -26,7 +26,7 @@ def parse_time(text: str, option: str, *, base: datetime) -> datetime:
         unit = next(n for n, name in enumerate(distance.groups()[1:]) if name)
         return base + timedelta(seconds=float(distance[1]) * _SECONDS[unit])
     except (ValueError, OverflowError) as exc:
-        message = f"{option} {text!r} is no time: say 2030-01-31T12:00:00Z, or -10m, -2h, 1d"
+        message = f"{option} {text!r} is not a valid time: write 2030-01-31T12:00:00Z, or -10m, -2h, 1d"
         raise CliError(message) from exc
 
 

@@ -40,7 +40,7 @@ def callers_headers(headers: Headers) -> list[tuple[str, str]]:
     for name, value in headers:
         value = value.strip(" \t")
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise EgressRefused("a header of the request is none that HTTP has")
+            raise EgressRefused("the request has a header that HTTP does not allow")
         if not _is_ours(name.lower()):
             said.append((name.lower(), value))
     if bytes_of(said) > FETCH_HEADERS_BYTES_MAX:

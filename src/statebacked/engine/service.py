@@ -212,7 +212,7 @@ class Engine:
             raise NotFound("there is no such dead letter")
         if found.is_truncated:
             raise InvalidState(
-                "only the head of this dead letter was kept, since the org had no room for more; discard it"
+                "this dead letter was kept without its event, since the org had no room for more; discard it"
             )
         await self._activations.redriven(found, at)
         return found

@@ -55,7 +55,7 @@ async def prove(sandbox: Sandbox) -> Proof:
             logger.warning("worker does not start", walls=_names(walls), reason=failure)
             continue
         tell = logger.warning if found.missing else logger.info
-        tell("workers are walled in", **found._asdict(), missing=found.missing)
+        tell("workers are sandboxed", **found._asdict(), missing=found.missing)
         return Proof(tried, None)
     await _run_deno(sandbox.deno)
     logger.error("no worker can be started", reason=failure)

@@ -278,7 +278,7 @@ def test_what_a_guard_and_an_authorizer_see_is_no_more(field: Arena, attacker: A
 
 def test_what_is_in_force_is_told_at_start(field: Arena) -> None:
     lines = [json.loads(line) for line in field.server.log.read_text().splitlines() if line.startswith("{")]
-    (told,) = [line for line in lines if line["event"] == "workers are walled in"]
+    (told,) = [line for line in lines if line["event"] == "workers are sandboxed"]
     walls = {"user", "landlock", "seccomp", "capabilities", "no_new_privileges", "cgroups", "missing"}
     assert walls <= told.keys()
     field.attacker()

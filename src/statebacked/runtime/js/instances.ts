@@ -93,18 +93,18 @@ export function spawned(id: string, descriptor: Parts, context: unknown): Spawne
   const child = checked(machineName, isFree ? newName() : found);
   const version = machineVersionId ?? null;
   if (version !== null && !(typeof version === "string" && VERSION_ID.test(version))) {
-    throw new TypeError(`"${String(version)}" is no version of machine "${child[0]}"`);
+    throw new TypeError(`"${String(version)}" is not a version of machine "${child[0]}"`);
   }
   return { kind: "spawn", id, child, version, context: context ?? undefined };
 }
 
 function checked(machine: unknown, name: unknown): Address {
   if (typeof machine !== "string" || !MACHINE_NAME.test(machine)) {
-    throw new TypeError(`"${String(machine)}" is no name of a machine: 1 to 128 of A-Z a-z 0-9 _ -`);
+    throw new TypeError(`"${String(machine)}" is not a machine name: 1 to 128 of A-Z a-z 0-9 _ -`);
   }
   if (typeof name !== "string" || !INSTANCE_NAME.test(name)) {
     throw new TypeError(
-      `"${String(name)}" is no name of an instance: 1 to 128 of A-Z a-z 0-9 _ - . | @ : + ~`,
+      `"${String(name)}" is not an instance name: 1 to 128 of A-Z a-z 0-9 _ - . | @ : + ~`,
     );
   }
   return [machine, name];

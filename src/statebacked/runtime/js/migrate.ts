@@ -19,7 +19,7 @@ export function upgradesOf(exports: Exports): Upgrades {
     throw new Error("the module does not export a function upgradeState");
   }
   if (upgradeContext !== undefined && typeof upgradeContext !== "function") {
-    throw new Error("the module exports an upgradeContext that is no function");
+    throw new Error("the module exports an upgradeContext that is not a function");
   }
   return { upgradeState, ...(upgradeContext === undefined ? {} : { upgradeContext }) } as Upgrades;
 }
@@ -112,7 +112,7 @@ function called<T>(what: string, run: () => T): T {
 function kindOf(value: unknown): string {
   if (value === undefined) return "nothing";
   if (isThenable(value)) return "a promise";
-  return Array.isArray(value) ? "an array that is no path" : value === null ? "null" : `a ${typeof value}`;
+  return Array.isArray(value) ? "an array that is not a path" : value === null ? "null" : `a ${typeof value}`;
 }
 
 function isThenable(value: unknown): boolean {

@@ -301,6 +301,6 @@ const asEvent = (event: unknown, payload: Record<string, unknown> | undefined): 
   if (typeof event === "string" || typeof event === "number") return { type: String(event), ...payload };
   if (isObject(event) && typeof event.type === "string") return event as Event;
   throw new TypeError(
-    "a service sent something that is no event: an event is a string or an object with a string `type`",
+    "a service sent something that is not an event: an event is a string or an object with a string `type`",
   );
 };
