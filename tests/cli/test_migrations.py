@@ -32,7 +32,7 @@ def test_a_typescript_migration_is_bundled_and_uploaded(smply: Smply, server: Fa
     outcome = smply("migrations", "create", *PATHS, "--node", "migrate.ts")
     assert (outcome.code, outcome.json) == (
         0,
-        {"machineVersionMigrationId": "mig_1", "machineVersionId": "mig_1"},
+        {"machineVersionMigrationId": "mig_1"},
     )
     assert server.bodies(ROUTE) == [{"fromMachineVersionId": "ver_1", "toMachineVersionId": "ver_2"}]
     (upload,) = server.uploads

@@ -333,7 +333,7 @@ def test_a_service_and_a_persistent_child_replace_each_other_under_one_id(
     [
         ({"machineName": "no name"}, "is not a machine name"),
         ({"machineInstanceName": ".."}, "is not an instance name"),
-        ({"machineVersionId": "latest"}, "is no version"),
+        ({"machineVersionId": "latest"}, "is not a version"),
     ],
 )
 def test_a_descriptor_that_cannot_be_refuses_the_event(
