@@ -88,9 +88,8 @@ class Egress:
 
 def made(egress: Any = None) -> tuple[Fetches, Home]:  # Any: a double of a port
     home = Home()
-    parts = FetchParts(
-        Egress(waits=True) if egress is None else egress, Turns(), Shares(), authorize_ms=5_000
-    )
+    used = Egress(waits=True) if egress is None else egress
+    parts = FetchParts(used, Turns(), Shares(), authorize_ms=5_000, starts=Turns())
     return Fetches(parts, home), home
 
 
@@ -204,7 +203,7 @@ async def test_more_requests_than_may_be_are_a_breach() -> None:
 
 @run
 async def test_an_org_and_a_server_have_so_many_under_way_and_get_them_back() -> None:
-    parts = FetchParts(Egress(waits=True), Turns(), Shares(), authorize_ms=5_000)
+    parts = FetchParts(Egress(waits=True), Turns(), Shares(), authorize_ms=5_000, starts=Turns())
     homes = [Home() for _ in range(16)]
     for number, home in enumerate(homes):
         home.guests = {a: Instance() for a in range(1, 5)}
@@ -329,7 +328,9 @@ async def test_what_goes_on_after_its_service_ends_with_the_time_to_settle() -> 
 @run
 async def test_an_authorizer_that_is_asked_for_ever_may_fetch_for_its_time() -> None:
     home = Home()
-    fetches = Fetches(FetchParts(Egress(waits=True), Turns(), Shares(), authorize_ms=30), home)
+    fetches = Fetches(
+        FetchParts(Egress(waits=True), Turns(), Shares(), authorize_ms=30, starts=Turns()), home
+    )
     fetches.received(fetch(1, a=1, compute=7), [])
     fetches.received(fetch(2, read=3), [])
     for _ in range(2):

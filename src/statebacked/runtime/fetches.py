@@ -74,15 +74,17 @@ class Shares:
 
 
 class FetchParts(NamedTuple):
-    """What the fetches of all workers share. `authorize_ms`: how long an authorizer may fetch."""
+    """What the fetches of all workers share. `authorize_ms`: how long an authorizer may fetch. `turns` are
+    taken for pieces of bodies, `starts` for requests, which are more work."""
 
     egress: Egress
     turns: Turns
     shares: Shares
     authorize_ms: int
+    starts: Turns
 
 
-NO_FETCHES: Final = FetchParts(NoEgress(), Turns(), Shares(), 0)
+NO_FETCHES: Final = FetchParts(NoEgress(), Turns(), Shares(), 0, Turns())
 
 
 class Claimant(Protocol):
@@ -145,7 +147,7 @@ class Fetches:
     """What is under way in one worker."""
 
     def __init__(self, parts: FetchParts, home: Home) -> None:
-        self._egress, self._turns, self._shares, self._authorize_ms = parts
+        self._egress, self._turns, self._shares, self._authorize_ms, self._starts = parts
         self._home = home
         self._loop = asyncio.get_running_loop()
         self._under: dict[int, _Under] = {}
@@ -315,6 +317,7 @@ class Fetches:
             redirect=frame.redirect,
         )
         try:
+            await self._starts.take((org, self._home))
             async with self._egress.send(org, request) as response:
                 await self._answer(under, response)
         except EgressFailed as failed:

@@ -7,6 +7,7 @@ workers; the modules that it does not import are part of that.
 - Of the server's descriptors it keeps stdin, stdout and stderr.
 - SIGKILL when the parent ends, however it ends: a looping worker does not see the end of its stdin.
 - A session of its own, so that Ctrl-C in a terminal reaches the server alone.
+- A lower priority than the server's, which has others to hear when workers keep every CPU busy.
 - No core dumps, few open files, no capabilities, no way to gain privileges, and the first to go when the
   machine runs out of memory.
 - The control groups whose `cgroup.procs` are GROUPS (one a line). Empty: none.
@@ -32,6 +33,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 _SIGKILL = 9
 _FILES_MAX = 256
+_NICE = 5
 _CAPABILITY_VERSION_3 = 0x2008_0522
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446  # on every architecture
@@ -48,6 +50,7 @@ def main(argv: list[str]) -> None:
     parent, uid, groups, readable, program, command = int(argv[1]), int(argv[2]), *argv[3:6], argv[6:]
     os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     os.setsid()
+    _let_the_server_go_first()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_files()
     _go_first_when_memory_ends()
@@ -72,6 +75,15 @@ def _limit_files() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = _FILES_MAX if hard == resource.RLIM_INFINITY else min(_FILES_MAX, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+
+def _let_the_server_go_first() -> None:
+    os.nice(_NICE)
+    try:  # where each session has a share of its own, a priority counts within it only
+        with open("/proc/self/autogroup", "w") as file:
+            file.write(str(_NICE))
+    except OSError:
+        pass
 
 
 def _go_first_when_memory_ends() -> None:

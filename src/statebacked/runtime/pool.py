@@ -100,7 +100,9 @@ class Pool:
         self._load_bundle = load_bundle
         self._load_selectors = load_selectors
         self._on_log = on_log
-        self._fetching = FetchParts(egress or NoEgress(), Turns(), Shares(), policy.authorize_ms)
+        self._fetching = FetchParts(
+            egress or NoEgress(), Turns(), Shares(), policy.authorize_ms, Turns(per_loop_turn=1)
+        )
         self._unasked = Unasked()
         self._policy = policy
         self._workers: dict[Worker, None] = {}
