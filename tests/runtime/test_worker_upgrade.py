@@ -371,3 +371,28 @@ def test_a_module_that_is_no_migration_is_refused(worker5: WorkerProcess, code: 
     header, _ = worker5.receive("loaded", "unloadable")
     assert header["t"] == "unloadable"
     assert message in header["message"]
+
+
+HOLDING = """{ predictableActionArguments: true, id: "m", initial: "idle",
+  context: { at: new Date(5), scores: new Map([["a", new Set([1])]]) }, states: { idle: {} } }"""
+TAKING = (
+    """{ predictableActionArguments: true, id: "n", initial: "start", context: {}, states: { start: {} } }"""
+)
+OF_VALUES = """
+export const upgradeState = (path, { at }) => [at.getTime() === 5 ? "start" : "nowhere"];
+export const upgradeContext = (before, after, { at, scores }) =>
+  ({ year: at.getUTCFullYear(), ids: [...scores.get("a")], public: { at, error: new TypeError("old") } });
+"""
+
+
+@pytest.mark.parametrize(("before", "now"), MAJORS)
+def test_a_migration_gets_and_gives_dates_maps_and_errors(upgrade: Upgrade, before: int, now: int) -> None:
+    instance = created(upgrade.worker(before), HOLDING)
+    state = upgrade.migrate(OF_VALUES, upgrade.leave(instance))
+    _, step = upgrade.arrive(loaded(upgrade.worker(now), TAKING, [["at", "$.public.at"]]), state)
+    date = "1970-01-01T00:00:00.005Z"
+    assert (step.value, step.header["idx"]) == ("start", [["at", [date]]])
+    assert step.public == {"at": date, "error": {"name": "TypeError", "message": "old"}}
+    stored = json.loads(step.context or "")
+    assert (stored["year"], stored["ids"]) == (1970, [1])
+    assert stored["public"]["at"] == {"$$statebacked": "Date", "value": date}

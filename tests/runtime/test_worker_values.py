@@ -297,3 +297,34 @@ def test_what_has_no_end_is_refused_with_its_reason(worker: WorkerProcess) -> No
         ("machine-error", "a value is nested deeper than 128, or holds itself"),
     ]
     assert json.loads(instance.context_text) == {"a": 1}
+
+
+def test_references_inside_of_maps_sets_and_errors_are_made_again(worker5: WorkerProcess) -> None:
+    machine = """{ context: ({ self }) => ({ said: "", map: new Map([["self", self]]), set: new Set([self]),
+        error: new Error("x", { cause: self }) }), on: { LOOK: { actions: assign(({ context, self }) =>
+      ({ said: [context.map.get("self"), [...context.set][0], context.error.cause]
+        .map((one) => one === self).join() })) } } });"""
+    instance = born(worker5, machine)
+    for is_cold in (False, True):
+        if is_cold:
+            instance.drop()
+        instance.send("LOOK")
+        assert instance.context["said"] == "true,true,true"
+
+
+def test_built_ins_that_machine_code_replaces_are_not_asked(worker: WorkerProcess) -> None:
+    machine = """{ context: { map: new Map([["a", new Date(5)]]), error: new Error("x") }, on: {
+      BREAK: { actions: assign(() => {
+        for (const [of, keys] of [[Map, ["forEach", "entries"]], [Date, ["getTime", "toISOString"]]]) {
+          for (const key of keys) of.prototype[key] = () => "broken";
+        }
+        JSON.stringify = JSON.parse = Error.isError = () => "broken";
+        return { n: 1 };
+      }) },
+      NEXT: { actions: assign(({ context }) => ({ n: context.n + 1 })) },
+    } });"""
+    instance = born(worker, machine)
+    before = instance.context
+    taken(instance.send("BREAK"))
+    taken(instance.send("NEXT"))
+    assert instance.context == {**before, "n": 2}

@@ -3,8 +3,9 @@
 
 import type { Adapter, Computed, Instance, Outlet } from "js/adapter.ts";
 import type { Address, Target } from "js/instances.ts";
+import { fromText, jsonText } from "js/json.ts";
 import { clock, turn } from "./clock.ts";
-import { type Action, asJson, inOrder, type Script, type Side, type View } from "./run.ts";
+import { type Action, asJson, asKept, inOrder, type Script, shown, type Side, type View } from "./run.ts";
 import { noted, takeNotes } from "./trace.ts";
 
 interface Item {
@@ -112,7 +113,7 @@ export class Host implements Side {
     const { value, context, tags, done } = this.#durable!;
     return {
       value: inOrder(value),
-      context: inOrder(JSON.parse(context)),
+      context: inOrder(shown(fromText(context))),
       tags: [...tags].sort(),
       done,
       notes: takeNotes(),
@@ -146,9 +147,9 @@ export class Host implements Side {
       this.drops += 1;
       this.#instance.dispose();
       this.#instance = this.#instantiate();
-      this.#instance.restore(JSON.parse(snapshot), JSON.parse(context));
+      this.#instance.restore(fromText(snapshot), fromText(context));
     } else {
-      this.#instance.canonicalise(JSON.parse(context));
+      this.#instance.canonicalise(fromText(context));
     }
   }
 
@@ -190,7 +191,7 @@ export class Host implements Side {
     }
     if (noted() !== before) this.faults.push("something was performed before the commit");
     if (!computed.changed) return;
-    const sends = computed.sends.map((event) => ({ ...outside(asJson(event)), isOwn: true }));
+    const sends = computed.sends.map((event) => ({ ...outside(asKept(event)), isOwn: true }));
     this.#commit(computed);
     await turn();
     if (noted() !== before && computed.hasEffects && this.#services.size === 0) {
@@ -212,20 +213,20 @@ export class Host implements Side {
     this.#seq += 1;
     const { value, tags, done, snapshot, context } = computed;
     this.#durable = {
-      snapshot: JSON.stringify(snapshot),
-      context: JSON.stringify(context),
+      snapshot: jsonText(snapshot),
+      context: jsonText(context),
       value: asJson(value),
       tags,
       done,
     };
-    this.stored.push(JSON.stringify([snapshot, context], nodesInOrder));
+    this.stored.push(JSON.stringify([snapshot, JSON.parse(jsonText(context))], nodesInOrder));
     for (const id of computed.stops) {
       if (!this.#services.delete(id)) this.faults.push(`service ${id} stops and does not run`);
     }
     for (const id of computed.starts) this.#services.set(id, this.#seq);
     for (const operation of computed.timers) {
       if (operation[0] === "set") {
-        this.#setTimer(operation[1], operation[2], asJson(operation[3]), operation[4]);
+        this.#setTimer(operation[1], operation[2], asKept(operation[3]), operation[4]);
       } else this.#cancelTimer(operation[1]);
     }
     this.options.relay?.committed(this, computed, this.#seq);
@@ -244,7 +245,7 @@ export class Host implements Side {
   #refuse(): void {
     this.refusals += 1;
     const durable = this.#durable;
-    if (durable) this.#instance.revert?.(JSON.parse(durable.snapshot), JSON.parse(durable.context));
+    if (durable) this.#instance.revert?.(fromText(durable.snapshot), fromText(durable.context));
   }
 
   #setTimer(sendId: string, ms: number, event: unknown, to?: Target): void {

@@ -3,7 +3,7 @@
 import { clock, turn } from "./clock.ts";
 import { interpret, toSCXMLEvent } from "xstate";
 import { xstate4 } from "js/xstate4.ts";
-import { type Action, asJson, inOrder, type Json, type Plain, type Script, type View } from "./run.ts";
+import { type Action, asJson, inOrder, type Json, type Plain, type Script, shown, type View } from "./run.ts";
 import { takeNotes, tick } from "./trace.ts";
 
 export const adapter = xstate4;
@@ -105,7 +105,7 @@ export class PlainSide implements Plain {
     const { value, context, tags, done } = this.#service.state;
     return {
       value: inOrder(value),
-      context: inOrder(asJson(context)),
+      context: inOrder(shown(context)),
       tags: [...tags].sort(),
       done: Boolean(done),
       notes: takeNotes(),
@@ -115,9 +115,7 @@ export class PlainSide implements Plain {
   /** Of a child that runs. */
   viewOf(id: string): { value: Json; context: Json } | null {
     const child = this.#service.children.get(id) as { state: State } | undefined;
-    return child
-      ? { value: inOrder(child.state.value), context: inOrder(asJson(child.state.context)) }
-      : null;
+    return child ? { value: inOrder(child.state.value), context: inOrder(shown(child.state.context)) } : null;
   }
 
   running(): string[] {

@@ -3,7 +3,7 @@
 import { clock, turn } from "./clock.ts";
 import { createActor } from "xstate";
 import { createAdapter } from "js/xstate5.ts";
-import { type Action, asJson, inOrder, type Json, type Plain, type Script, type View } from "./run.ts";
+import { type Action, asJson, inOrder, type Json, type Plain, type Script, shown, type View } from "./run.ts";
 import { takeNotes, tick } from "./trace.ts";
 
 export const adapter = createAdapter({ microstepsMax: 1_000 });
@@ -119,7 +119,7 @@ export class PlainSide implements Plain {
     const { value, context, tags, status } = this.#actor.getSnapshot();
     return {
       value: inOrder(value),
-      context: inOrder(asJson(context)),
+      context: inOrder(shown(context)),
       tags: [...tags].sort(),
       done: status === "done",
       notes: takeNotes(),
@@ -131,7 +131,7 @@ export class PlainSide implements Plain {
     const child = this.#actor.getSnapshot().children[id] as unknown as Actor | undefined;
     if (child === undefined) return null;
     const { value, context } = child.getSnapshot();
-    return { value: inOrder(value), context: inOrder(asJson(context)) };
+    return { value: inOrder(value), context: inOrder(shown(context)) };
   }
 
   running(): string[] {

@@ -10,7 +10,34 @@ export interface Context {
   fuel: number;
   last: string;
   live: string[];
+  kept: Kept;
 }
+
+/** What JSON has no word for. */
+interface Kept {
+  at: Date;
+  seen: Map<string, Set<number>>;
+  error: Error;
+  bytes: Uint8Array;
+}
+
+const NOTHING_YET: Kept = {
+  at: new Date(0),
+  seen: new Map(),
+  error: new Error("none"),
+  bytes: new Uint8Array(1),
+};
+
+const keep = ({ n, kept: { at, seen, error, bytes } }: Context, type: string): Kept => ({
+  at: new Date(at.getTime() + 1_000 * n),
+  seen: new Map(seen).set(type, new Set(seen.get(type)).add(n % 3)),
+  error: new RangeError(`${type} after ${error.message.slice(0, 9)}`, { cause: at }),
+  bytes: Uint8Array.of(...bytes.slice(-3), n),
+});
+
+const sizeOf = ({ kept: { at, seen, error, bytes } }: Context): number =>
+  at.getUTCSeconds() + seen.size + [...seen.values()].reduce((sum, { size }) => sum + size, 0) + bytes[0]! +
+  Number(error instanceof RangeError) + error.message.length;
 
 export type Config = Record<string, unknown>;
 export type Guard = (context: Context) => boolean;
@@ -82,7 +109,7 @@ class Maker {
       id: "m",
       ...this.dialect.options(this.dice),
       ...config,
-      context: { n: 0, fuel: FUEL, last: "", live: [] },
+      context: { n: 0, fuel: FUEL, last: "", live: [], kept: NOTHING_YET },
     });
   }
 
@@ -215,7 +242,9 @@ class Maker {
     }
     const modulus = 2 + dice.below(2);
     const rest = dice.below(modulus);
-    return dialect.guard(({ n }) => n % modulus === rest);
+    return rest === 2
+      ? dialect.guard((context) => sizeOf(context) % modulus === rest)
+      : dialect.guard(({ n }) => n % modulus === rest);
   }
 
   #fuelled(transition: Config): Config {
@@ -244,7 +273,10 @@ class Maker {
     const name = `${place.path.join(".")}:${where}${this.#names++}`;
     const roll = dice.below(100);
     if (roll < 40) return dialect.note(name);
-    if (roll < 60) return dialect.assign(({ n }, type) => ({ n: n + 1, last: type }));
+    if (roll < 53) return dialect.assign(({ n }, type) => ({ n: n + 1, last: type }));
+    if (roll < 60) {
+      return dialect.assign((context, type) => ({ kept: keep(context, type), n: context.n + 1, last: type }));
+    }
     if (roll < 65) {
       return dialect.choose(({ n }) => n % 2 === 0, [dialect.note(`${name} even`)], [
         dialect.note(`${name} odd`),

@@ -1,5 +1,7 @@
 // What the fidelity tests compare: a machine, a script of events and passing time, and what is seen after each.
 
+import { fromText, jsonText, shownText } from "js/json.ts";
+
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
 export type Action = { send: { type: string; [key: string]: Json } } | { advance: number };
@@ -48,5 +50,11 @@ export const inOrder = (value: unknown): Json => {
     entries.sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, part]) => [key, inOrder(part)]),
   );
 };
+
+/** As readers get it. */
+export const shown = (value: unknown): Json => JSON.parse(shownText(value ?? null)) as Json;
+
+/** As a machine gets back what it has given away. */
+export const asKept = (value: unknown): unknown => fromText(jsonText(value));
 
 export const asJson = (value: unknown): Json => JSON.parse(JSON.stringify(value ?? null)) as Json;

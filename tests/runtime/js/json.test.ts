@@ -25,6 +25,14 @@ Deno.test("nesting beyond the limit throws, at the limit it does not", () => {
   assert.throws(() => jsonText({ n: 1n }));
 });
 
+Deno.test("brackets in texts nest nothing, whatever escapes are around them", () => {
+  const texts = ['[{"', "\\", '\\"[[', '"', "\\\\{", "[".repeat(300)];
+  const flat = Array.from({ length: 400 }, (_, n) => ({ [texts[n % 6]!]: texts[(n + 1) % 6]! }));
+  assert.deepEqual(JSON.parse(jsonText(flat)), flat);
+  assert.throws(() => jsonText([flat, nested(DEPTH_MAX)]), /nested deeper/);
+  assert.deepEqual(JSON.parse(jsonText([flat, nested(DEPTH_MAX - 1)])), [flat, nested(DEPTH_MAX - 1)]);
+});
+
 Deno.test("an object that makes its own JSON is not looked into", () => {
   const actor: Record<string, unknown> = { toJSON: () => ({ id: "x" }), pad: "x".repeat(300) };
   actor.self = actor;

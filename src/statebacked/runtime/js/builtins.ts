@@ -327,7 +327,8 @@ for (const prototype of [...NOTICED.map((found) => found.prototype), viewed, ...
 
 /** The JSON of plain data; `null` when it holds an object that is kept in another way, and nothing is said then. */
 export function plainText(value: unknown): string | undefined | null {
-  const [wasNoticing, hadMet] = [isNoticing, hasMet];
+  const wasNoticing = isNoticing;
+  const hadMet = hasMet;
   isNoticing = true;
   hasMet = false;
   try {
