@@ -18,9 +18,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(WAITING_CONNECTIONS_MAX)
-    except OSError as refused:
+    except (OSError, UnicodeError) as refused:  # the latter for what cannot be a name in the network
         listener.close()
-        raise OSError(f"cannot listen on {host}:{port}: {refused.strerror}") from refused
+        reason = refused.strerror if isinstance(refused, OSError) else "that is not a host name"
+        raise OSError(f"cannot listen on {host}:{port}: {reason}") from refused
     return listener
 
 

@@ -34,6 +34,30 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return collected
 
 
+def _checked(check: Callable[[str], str | None]) -> Callable[[object], object]:
+    """Refuses a text or a path that cannot be one, before anything starts."""
+
+    def checked(value: object) -> object:
+        if isinstance(value, str | Path):
+            text = str(value)
+            wrong = "it is not valid UTF-8" if not _is_unicode(text) else check(text)
+            if wrong is None and "\0" in text:
+                wrong = "it holds a NUL"
+            if wrong is not None:
+                raise typer.BadParameter(wrong)
+        return value
+
+    return checked
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _parameter(name: str, hint: Any) -> inspect.Parameter:  # noqa: ANN401 - a type, which mypy cannot name
     setting = next(f for f in fields(Settings) if f.name == name)
     option = typer.Option(
@@ -41,6 +65,8 @@ def _parameter(name: str, hint: Any) -> inspect.Parameter:  # noqa: ANN401 - a t
         envvar="STATEBACKED_" + name.upper(),
         help=setting.metadata["help"],
         min=setting.metadata["min"],
+        max=setting.metadata["max"],
+        callback=_checked(setting.metadata["check"]),
         show_default=str(setting.default) if isinstance(setting.default, Path) else True,
     )
     return inspect.Parameter(
