@@ -74,6 +74,7 @@ class Bench:
         self.moment = ""
         self.edit: Callable[[], None] = lambda: None
         self.builds = 0
+        self.failures: list[Exception] = []
         self.idle_at = -1
         deno = self.hooks / "deno"
         env = deno_environment()
@@ -134,6 +135,8 @@ class Bench:
 
     def build(self, dev_file: DevFile) -> Bundle:
         self.builds += 1
+        if self.failures:
+            raise self.failures.pop()
         self.reach("build begin")
         try:
             return build(dev_file.file, env=self.env)
@@ -304,6 +307,13 @@ def test_what_the_server_did_not_take_is_tried_again(
     asyncio.run(bench.run())
     assert '"second"' in bench.deployed
     assert capsys.readouterr().err.count("busy (503") == 1
+
+
+def test_a_failure_that_nobody_foresaw_does_not_end_the_watching(bench: Bench) -> None:
+    bench.failures.append(KeyError("unforeseen"))
+    text = bench.entry.read_text()
+    asyncio.run(bench.run(("pause", lambda: bench.replace(bench.entry, text + 'console.log("after it");'))))
+    assert '"after it"' in bench.deployed
 
 
 def test_nothing_is_built_while_nothing_changes(bench: Bench) -> None:

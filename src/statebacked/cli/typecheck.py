@@ -65,7 +65,7 @@ def _error(head: re.Match[str], rest: str, folder: Path) -> _TypeError:
     body = rest[: place.start()] if place is not None else rest
     where = None
     if place is not None:
-        path = place[1].removeprefix(folder.as_uri() + "/")
+        path = place[1].removeprefix(folder.as_uri() + "/").removeprefix("file://")
         where = f"{path}:{place[2]}:{place[3]}"
     return _TypeError(code=int(head[1]), text=body.strip("\n"), place=where)
 

@@ -46,6 +46,9 @@ class Sources:
         return Sources(self.folders | more.folders, self.files | more.files)
 
 
+# Larger ones are told apart by their times alone: this is read several times a second.
+CONTENT_BYTES_MAX = 256_000
+
 # What is known of a file or a folder: kind, inode, size, times of its content and of itself, content.
 Seen = tuple[str, int, int, int, int, bytes]
 
@@ -106,7 +109,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _look_at_file(path: Path, seen: dict[Path, Seen], *, has_content: bool) -> None:
     try:
         found = path.stat()
-        content = sha256(path.read_bytes()).digest() if has_content else b""
+        is_small = has_content and found.st_size <= CONTENT_BYTES_MAX
+        content = sha256(path.read_bytes()).digest() if is_small else b""
     except OSError:
         return
     seen[path] = ("file", found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, content)

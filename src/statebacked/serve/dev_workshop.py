@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from statebacked.cli.api import Api
 from statebacked.cli.build import Bundle
 from statebacked.cli.errors import ApiError, BuildError, CliError
@@ -27,6 +29,8 @@ from statebacked.serve.dev_sources import Sighting, Sources, look_at
 from statebacked.serve.dev_text import deployment_text
 
 __all__ = ["Workshop"]
+
+logger = structlog.get_logger(__name__)
 
 LOOK_AGAIN_S = 0.25
 
@@ -83,7 +87,7 @@ class Workshop:
             sighting = await asyncio.to_thread(look_at, bench.sources)
             if bench.seen is None or not sighting.is_as(bench.seen):
                 is_any = True
-                await self._deploy(bench, sighting)
+                await self._deploy_safely(bench, sighting)
         return is_any
 
     async def watch(self, deployed: Callable[[], None] = lambda: None) -> None:
@@ -92,6 +96,14 @@ class Workshop:
             if await self.deploy_changed():
                 deployed()
             await self._pause()
+
+    async def _deploy_safely(self, bench: _Bench, sighting: Sighting) -> None:
+        """Whatever goes wrong must not be the end of watching: then every later edit would be missed."""
+        try:
+            await self._deploy(bench, sighting)
+        except Exception:
+            logger.exception("a deployment fails", machine=bench.dev_file.machine)
+            bench.seen = sighting
 
     async def _deploy(self, bench: _Bench, sighting: Sighting) -> None:
         name = bench.dev_file.machine
