@@ -220,6 +220,7 @@ def test_a_missing_package_names_the_import_and_the_cure(folder5: Path) -> None:
 
     assert 'example-machine.ts:1:17: Import "left-pad-x" not a dependency' in told
     assert "npm install left-pad-x" in told
+    assert "as external" not in told
 
 
 def test_a_missing_file_names_the_import(folder5: Path) -> None:

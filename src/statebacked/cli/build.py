@@ -30,6 +30,8 @@ _NPM_XSTATE = re.compile(r'(\bfrom\s*|\bimport\s*\(?\s*)"npm:/?xstate(?:@[^"/]*)
 _IMPORT_ERROR = re.compile(
     r"^error: (?P<text>(?!SyntaxError)[^\n]+)\n\s+at (?P<place>\S+):(?P<column>\d+)$", re.MULTILINE
 )
+# What the bundler advises is not to be had here: a bundle has all its packages in it.
+_ADVICE = re.compile(r"\n +note: You can mark the path [^\n]* as external[^\n]*")
 _MISSING = re.compile(r'Import "([^"]+)" not a dependency')
 
 
@@ -217,6 +219,7 @@ def _bundle_arguments(file: Path, flags: tuple[str, ...], output: Path) -> list[
 def _bundling_failed(bundled: Finished, file: Path) -> str:
     text = bundled.err.replace(file.parent.as_uri() + "/", "").replace("file://", "")
     text = _IMPORT_ERROR.sub(_import_error, text).replace("\nerror: bundling failed", "")
+    text = _ADVICE.sub("", text)
     missing = [
         name for name in dict.fromkeys(_MISSING.findall(bundled.err)) if not name.startswith((".", "/"))
     ]
