@@ -1,5 +1,6 @@
 """Bundling with the real deno, in folders as people have them."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -291,6 +292,37 @@ def test_create_from_typescript_uploads_the_bundle_and_the_hint(
     assert outcome.json == {"name": "example-machine", "currentVersion": {"machineVersionId": "ver_1"}}
     assert server.bodies("POST /machines/example-machine/v") == [{"xstate": installed(folder5, "xstate")}]
     assert server.uploads[0].code == build(folder5 / "example-machine.ts", env=deno_environment()).module
+
+
+def test_a_source_map_is_uploaded_unless_it_is_not_wanted(
+    smply: Smply, server: FakeServer, folder5: Path
+) -> None:
+    (folder5 / "src").mkdir()
+    (folder5 / "src" / "m.js").write_text(JAVASCRIPT)
+    smply.folder = folder5
+    smply.sign_in()
+    smply.env["DENO_DIR"] = deno_environment()["DENO_DIR"]
+    create = ("machines", "create", "--machine", "m", "--node", "src/m.js")
+    assert smply(*create).code == 0
+    assert smply(*create, "--no-source-map").code == 0
+
+    with_map, without = (upload.code.decode() for upload in server.uploads)
+    code, _, encoded = with_map.partition("\n//# sourceMappingURL=data:application/json;base64,")
+    assert without.rstrip() == code
+    source_map = json.loads(base64.b64decode(encoded))
+    assert source_map["sources"] == [
+        "src/m.js"
+    ]  # within the project, whose package.json is in the folder above
+    assert set(source_map) == {"version", "sources", "names", "mappings"}
+    assert set(source_map["names"]) <= {""}
+
+
+def test_a_source_map_that_is_too_large_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    lines = "\n".join(f"export const n{number} = () => allowRead({number});" for number in range(60_000))
+    built = bundle(tmp_path, JAVASCRIPT + lines, "m.js")
+    assert built.source_map is None
+    assert built.module == built.code
+    assert any("source map is too large" in warning for warning in built.warnings)
 
 
 def test_a_type_error_leaves_no_machine_behind(smply: Smply, server: FakeServer, folder5: Path) -> None:
