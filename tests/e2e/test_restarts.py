@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -350,6 +351,35 @@ def until(process: subprocess.Popen[str], pattern: str) -> Iterator[str]:
         if re.search(pattern, line):
             return
     raise AssertionError(f"never said {pattern!r}")
+
+
+# --- the example that goes on trying ---------------------------------------------------------------
+
+
+def test_a_subscriber_that_goes_on_trying_outlives_a_closed_port(tmp_path: Path) -> None:
+    """examples/toggler/watch.mjs, and a server without a supervisor. With `ws` alone Node would end."""
+    toggler = tmp_path / "toggler"
+    shutil.copytree(ROOT / "examples" / "toggler", toggler)
+    (toggler / "node_modules").symlink_to(E2E / "node_modules")
+    named = ["--machine", "example-machine", "--instance", "s-1", "--auth-context", '{"sid": "s-1"}']
+    with real_server(tmp_path / "data", ["--no-supervisor"]) as first:
+        made = ["--machine", "example-machine", "--node", str(ROOT / "examples" / "toggler" / "toggler.js")]
+        first.smply("machines", "create", *made)
+        first.smply("instances", "create", *named)
+        watching = ["node", "watch.mjs", "example-machine", "s-1"]
+        how = {"cwd": toggler, "env": first.environment(), "stdout": subprocess.PIPE}
+        with started_process(watching, **how) as watch:
+            assert watch.stdout is not None
+            assert watch.stdout.readline() == 'off {"toggleCount":0}\n'
+            address = urlsplit(first.url)
+            assert first.stop() == 0
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((address.hostname, address.port))
+            with real_server(tmp_path / "data", ["--no-supervisor", "--port", str(address.port)]) as second:
+                assert watch.stdout.readline() == 'off {"toggleCount":0}\n'
+                second.smply("instances", "send-event", *named, "--event", "toggle")
+                assert watch.stdout.readline() == 'on {"toggleCount":1}\n'
+                assert watch.poll() is None
 
 
 # --- the published client --------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from statebacked.serve import supervised
 from statebacked.serve.supervisor import Supervisor
 
 _SUPERVISED = frozenset({"serve", "dev"})
-_CRASHED = 70  # EX_SOFTWARE: what a server that raises ends with, apart from one that refuses to start
+_CRASHED = 70  # EX_SOFTWARE
 
 
 def main() -> None:
@@ -36,8 +36,11 @@ def wants_supervisor(arguments: Sequence[str], environment: Mapping[str, str]) -
 
 
 def _end_when_it_raises() -> None:
+    """With exit codes that tell the supervisor a refusal from a failure: Python's own for a failure is 1."""
     try:
         _run_command()
+    except SystemExit as end:
+        sys.exit(supervised.REFUSED if end.code == 1 else end.code)
     except Exception:
         import traceback
 

@@ -22,7 +22,7 @@ from statebacked.ports.store import StoreFailed
 from statebacked.serve.folder_lock import FolderInUse
 from statebacked.serve.log import set_up_logging
 from statebacked.serve.place import Place
-from statebacked.serve.supervised import Supervision, given
+from statebacked.serve.supervised import TRY_LATER, Supervision, given
 from statebacked.settings import Settings
 from statebacked.store.schema import SchemaRefused
 
@@ -31,7 +31,6 @@ Alongside = Callable[[Server, Place], Coroutine[Any, Any, None]]
 
 _PR_SET_DUMPABLE: Final = 4
 _REFUSED: Final = 1
-_TRY_LATER: Final = 75  # to a supervisor, which goes on trying once a server of its own was ready
 
 logger = structlog.get_logger(__name__)
 
@@ -64,7 +63,7 @@ def run(settings: Settings, work: Work) -> int:
         return _REFUSED
     except (StoreFailed, OSError) as refused:
         print(f"statebacked: {refused}", file=sys.stderr)
-        return _REFUSED if supervision is None else _TRY_LATER
+        return _REFUSED if supervision is None else TRY_LATER
 
 
 def hide_memory() -> None:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 VARIABLE = "STATEBACKED_SUPERVISOR"
 FOLDER = "folder"  # the descriptor that is a lock; all others take connections
+REFUSED = 78  # EX_CONFIG: a server that said why it does not start, or goes no further
+TRY_LATER = 75  # EX_TEMPFAIL: the same, for a reason that may pass
 _PR_SET_PDEATHSIG = 1
 
 _given: "Supervision | None" = None

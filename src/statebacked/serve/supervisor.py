@@ -6,7 +6,7 @@ meanwhile, the port stays the same, and no other server comes into the folder. T
 a time.
 
 - A server that crashes is started again: at once when it had run for a while, else after a pause that
-  doubles. Before any server was ready, a few attempts are all. One that refuses to start (exit 1 or 2) is
+  doubles. Before any server was ready, a few attempts are all. One that says why it does not start is
   believed.
 - SIGHUP: the server stops gracefully, the next one starts. A server that ends well by itself, or by a SIGTERM
   of its own, is followed by the next one, too.
@@ -34,11 +34,10 @@ from statebacked.model.limits import (
     SERVER_START_ATTEMPTS_MAX,
     SERVER_STOP_GRACE_MS,
 )
-from statebacked.serve.supervised import FOLDER, VARIABLE
+from statebacked.serve.supervised import FOLDER, REFUSED, TRY_LATER, VARIABLE
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-_REFUSED = (1, 2)  # a server that says why it does not start, and bad usage
-_TRY_LATER = 75  # EX_TEMPFAIL: a server that refuses for a reason that may pass
+_BAD_USAGE = 2
 _NOT_STARTED = 71  # EX_OSERR
 _BYTES_MAX = 4_096
 _DESCRIPTORS_MAX = 16
@@ -224,8 +223,10 @@ class Supervisor:
         told = server.stops_until is not None
         if self._is_ending:
             self._code = 0 if told and code in (0, -signal.SIGTERM) else _exit_code(code)
-        elif code in _REFUSED or (not self._was_ready and code in (0, _TRY_LATER) and not told):
-            self._code = 1 if code == _TRY_LATER else code
+        elif code in (REFUSED, _BAD_USAGE):
+            self._code = _exit_code(code)
+        elif code in (0, TRY_LATER) and not self._was_ready and not told:
+            self._code = 0 if code == 0 else _exit_code(code)
         elif code == 0 or told:
             self._say("info", f"the server (pid {server.pid}) has stopped, the next one starts")
             self._failures, self._start_at = 0, now
@@ -287,5 +288,7 @@ def _kill(pid: int, number: int) -> None:
 
 
 def _exit_code(code: int) -> int:
-    """As a shell tells it."""
-    return 128 - code if code < 0 else code or 1
+    """As a shell tells it, and as a server without a supervisor would have ended."""
+    if code in (0, REFUSED, TRY_LATER):
+        return 1
+    return 128 - code if code < 0 else code
