@@ -362,14 +362,16 @@ async def test_a_network_of_version_6_is_one_address() -> None:
     assert not connect(whole, connections, "2001:db8:0:1::3")[1].is_closed
 
 
+async def accept(scope: Any, receive: Any, send: Any) -> None:
+    """A socket, until its client leaves."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
 @story
 async def test_a_websocket_stays_a_connection_of_its_address_until_it_ends() -> None:
-    async def accept(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        await send({"type": "websocket.accept"})
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
-
     connections = Connections(per_address_max=1)
     protocol, transport = connect(accept, connections, STRANGER)
     protocol.data_received(UPGRADE)
@@ -415,6 +417,24 @@ async def test_while_the_server_stops_every_answer_ends_its_connection() -> None
         await closed(transport)
         assert transport.statuses == [200]
         assert b"connection: close\r\n" in transport.written
+
+
+@story
+async def test_a_websocket_is_left_to_be_closed_with_a_close_frame() -> None:
+    connections = Connections()
+    protocol, transport = connect(accept, connections)
+    protocol.data_received(UPGRADE)
+    await until(lambda: transport.statuses == [101])
+    late, late_transport = connect(accept, connections)
+    stopping = asyncio.create_task(connections.stop(0.5))
+    await turns()
+    assert not stopping.done()
+    late.data_received(UPGRADE)
+    await until(lambda: late_transport.statuses == [101])
+    await asyncio.wait_for(stopping, 0.1)
+    assert [transport.is_closed, late_transport.is_closed] == [False, False]
+    for socket in (transport, late_transport):
+        socket.protocol.connection_lost(None)
 
 
 @story

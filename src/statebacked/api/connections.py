@@ -6,6 +6,7 @@ the connection is watched: one tick a second looks at those that came first. All
 order in which they came is the order in which they are overdue, and a tick looks at no other.
 When the server stops, a connection that waits for a request is closed, one that is answered ends with that
 answer, and one whose request is on its way, or may be since it was answered just now, is heard first.
+WebSockets are not ended here.
 """
 
 import asyncio

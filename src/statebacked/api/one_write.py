@@ -59,6 +59,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         self._is_watched = False
         self._spare_bytes = REQUEST_FRAMING_BYTES_MAX
         self._answered_at = -BUSY_S
+        self._is_upgraded = False
 
     # --- the connection ----------------------------------------------------------------------------
 
@@ -111,6 +112,8 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def end_when_answered(self) -> bool:
         """As Connections asks."""
+        if self._is_upgraded:  # closed later, with a close frame
+            return False
         if self._is_answering():
             self.cycle.keep_alive = False
             return False
@@ -149,6 +152,11 @@ class OneWriteProtocol(HttpToolsProtocol):
                 b"".join((STATUS_LINE[reply.status], *lines, b"connection: close\r\n\r\n", reply.body))
             )
         self.transport.close()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._is_upgraded = True
+        self._all.heard(self)
+        super().handle_websocket_upgrade()
 
     # --- what the parser finds -----------------------------------------------------------------------
 
