@@ -47,6 +47,7 @@ REACHED_BY = {
     "UPLOADS_PENDING_MAX": "api/test_versions.py::test_an_org_has_a_limited_number_of_unfinished_uploads",
     "UPLOAD_EXPIRES_MS": "api/test_versions.py::test_an_upload_expires",
     "UPLOAD_SWEPT_MS": "store/conformance_catalogue.py::test_pending_uploads_are_swept_after_an_hour",
+    "DRY_RUN_MS": "engine/test_rehearsal.py::test_a_page_ends_in_time_with_what_was_judged",
     "DRY_RUN_INSTANCES_MAX": "api/test_upgrades.py::test_a_dry_run_is_refused_like_a_wish",
     "TOKEN_BYTES_MAX": "auth/test_jwt.py::test_the_size_of_a_token_is_limited",
     "AUTH_CONTEXT_BYTES_MAX": "auth/test_context.py::test_depth_and_size_have_a_limit",

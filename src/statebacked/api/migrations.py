@@ -1,9 +1,7 @@
 """Migrations between versions: created in three steps like versions, never changed."""
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import sha256
-from typing import Final
 
 import msgspec
 
@@ -20,10 +18,8 @@ from statebacked.model.limits import DRY_RUN_INSTANCES_MAX, JSON_BODY_BYTES_MAX,
 from statebacked.model.machine import Machine, Migration, Upload
 from statebacked.ports.catalogue import Catalogue
 from statebacked.ports.clock import Clock, Ids
-from statebacked.ports.machines import Migrator, Route, Validated
+from statebacked.ports.machines import Migrator, Validated
 from statebacked.ports.store import Store
-
-_REHEARSALS_AT_ONCE: Final = 8
 
 
 class MigrationRoutes:
@@ -96,7 +92,8 @@ class MigrationRoutes:
         return json_reply({"machineVersionMigrationId": migration.id, "machineVersionId": migration.id})
 
     async def dry_run(self, call: OrgCall) -> Reply:
-        """A page of the machine's instances is looked at; those of other versions are left out."""
+        """A page of the machine's instances is looked at, as far as time reaches; those of other versions are
+        left out."""
         body = parse_body(await call.body(JSON_BODY_BYTES_MAX), CreateMigration)
         machine = await find_machine(self._catalogue, call.principal.org, call.machine())
         start = await self._version(machine, body.from_machine_version_id, "fromMachineVersionId")
@@ -107,25 +104,20 @@ class MigrationRoutes:
             machine.org, machine.name, after=page.after, limit=page.rows_to_read
         )
         names = [InstanceName(one.name) for one in instances[: page.limit] if one.version == start]
-        found = [one for one in await self._rehearse(route, names) if one is not None]
+        judged = await self._rehearsal.rehearse_first(route, names)
+        found = [one for one in judged if one is not None]
+        if len(judged) < len(names):
+            next_page = page.behind(names[len(judged) - 1])
+        else:
+            next_page = page.cursor(len(instances), lambda n: instances[n].name)
         return json_reply(
             {
                 "migrationPath": [code.migration for code in route.migrations],
                 "instances": len(found),
                 "failures": [_failure(one) for one in found if one.target is None],
-                **page.cursor(len(instances), lambda n: instances[n].name),
+                **next_page,
             }
         )
-
-    async def _rehearse(self, route: Route, names: Sequence[InstanceName]) -> list[Rehearsed | None]:
-        """A few at a time: instances that are used have the same workers."""
-        turn = asyncio.Semaphore(_REHEARSALS_AT_ONCE)
-
-        async def rehearse(name: InstanceName) -> Rehearsed | None:
-            async with turn:
-                return await self._rehearsal.rehearse(route, name)
-
-        return await asyncio.gather(*map(rehearse, names))
 
     async def _validate(self, upload: Upload, bundle: bytes) -> Validated:
         """Raises InvalidMachine; the upload is over then: mistakes must not fill up what may be pending."""
