@@ -10,7 +10,7 @@ export DENO_DIR := $(CURDIR)/.deno-dir
 export DENO_NO_UPDATE_CHECK := 1
 SEEDS ?= 200
 
-.PHONY: FORCE browser faketime setup dev test check sim kill restarts soak bench fmt lock clean
+.PHONY: FORCE browser faketime setup dev test check sim kill restarts soak fuzz bench fmt lock clean
 
 setup: .venv/.installed src/statebacked/runtime/js/dist/.built ## .venv with everything; called by the others
 
@@ -73,6 +73,9 @@ restarts: setup tests/e2e/node_modules/.installed browser ## 20 restarts under t
 
 soak: setup ## ten minutes of steady load on 1,000 instances; memory must stay flat
 	$(PY) -m tests.e2e.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+fuzz: setup ## ten minutes of stories of requests made up from the contract; none may be answered with 5xx
+	$(PY) -m tests.e2e.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 bench: setup ## the figures, as a table
 	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -qq -y wrk >/dev/null; } \

@@ -195,6 +195,9 @@ REACHED_BY = {
     "SOCKETS_UNAUTHENTICATED_PER_ADDRESS_MAX": (
         "api/test_socket.py::test_strangers_have_fewer_and_an_ipv6_network_is_one_address"
     ),
+    "SOCKET_PIECE_BYTES_MAX": "api/test_worst_inputs.py::test_a_read_full_of_frames_is_taken_in_pieces",
+    "SOCKET_IDLE_FRAMES_MAX": "api/test_worst_inputs.py::test_frames_without_a_message_end_the_socket",
+    "SOCKET_IDLE_FRAMES_MS": "api/test_worst_inputs.py::test_frames_without_a_message_end_the_socket",
     "SOCKET_SUBSCRIPTIONS_MAX": "api/test_realtime.py::test_a_socket_has_a_limited_number_of_subscriptions",
     "SOCKET_MESSAGE_CHARACTERS_MAX": "api/test_realtime.py::test_the_tenth_malformed_frame_hangs_up",
     "SOCKET_MESSAGES_PER_S_MAX": (

@@ -19,7 +19,8 @@ import uvicorn
 from statebacked.api.application import ApiParts, ApiSettings, Application, build_application
 from statebacked.api.connections import Connections
 from statebacked.api.listeners import are_loopback, listen, local_url_of, url_of
-from statebacked.api.one_write import OneWriteProtocol, SocketProtocol
+from statebacked.api.one_write import OneWriteProtocol
+from statebacked.api.socket_protocol import SocketProtocol
 from statebacked.auth.first_start import AdminFile, ensure_admin
 from statebacked.auth.secrets import Keyring, open_keyring
 from statebacked.core.policy import Policy

@@ -9,7 +9,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from statebacked.api.connections import Connections
-from statebacked.api.one_write import OneWriteProtocol, SocketProtocol
+from statebacked.api.one_write import OneWriteProtocol
+from statebacked.api.socket_protocol import SocketProtocol
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"

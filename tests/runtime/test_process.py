@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from statebacked.runtime.process import Process, Sandbox, empty_folder, find_sandbox, start_process
+from statebacked.ports.machines import WorkerGone
+from statebacked.runtime.process import Listener, Process, Sandbox, empty_folder, find_sandbox, start_process
 from statebacked.runtime.walls import NO_WALLS, Walls
+from statebacked.runtime.worker import Worker
 from tests.event_loop import run
 from tests.runtime.rig import is_running
 
@@ -259,3 +261,32 @@ def test_a_worker_starts_where_few_files_may_be_open() -> None:
         check=True,
     )
     assert told.stdout == "(100, 100)\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedSandbox(ScriptSandbox):
+    """Tells of the start when the process has ended."""
+
+    async def start(self, major: int, folder: Path, listener: Listener) -> Process:
+        process = await start_process(self, major, folder, listener)
+        assert isinstance(listener, Worker)
+        await listener.gone
+        return process
+
+
+@run
+async def test_a_worker_that_ends_before_its_start_is_told_is_gone_with_its_reason() -> None:
+    folder = empty_folder()
+    sandbox = EndedSandbox(deno="", dist=Path("/nowhere"), script="raise SystemExit(3)")
+    worker = Worker(5, Nobody(), lambda *_: None, in_flight_max=1)
+    async with asyncio.timeout(20):
+        with pytest.raises(WorkerGone, match="exited with code 3"):
+            await worker.boot(sandbox, folder, 1_000)
+    folder.rmdir()
+
+
+class Nobody:
+    """Hooks of a worker that nobody else knows."""
+
+    def worker_woke(self) -> None: ...
+    def worker_over(self, worker: Worker, reason: str) -> None: ...

@@ -11,6 +11,7 @@ Message = MutableMapping[str, Any]  # ASGI's messages hold whatever their type s
 Receive = Callable[[], Awaitable[Message]]
 
 _TICK_S: Final = 1.0
+_LENGTH_DIGITS_MAX: Final = 20
 
 
 class ClientGone(Exception):
@@ -63,7 +64,7 @@ def check_length(headers: Mapping[bytes, bytes], limit_bytes: int) -> None:
         return
     if not length.isdigit():
         raise InvalidBody("content-length must be a number")
-    if int(length[:20]) > limit_bytes:
+    if len(length) > _LENGTH_DIGITS_MAX or int(length) > limit_bytes:
         raise _too_large(limit_bytes)
 
 

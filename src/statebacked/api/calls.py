@@ -77,7 +77,7 @@ class OrgCall(Call):
         InvalidParameter."""
         parameters = self.query()
         limit = parameters.get("limit", str(PAGE_ROWS_DEFAULT))
-        if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= limit_max:
+        if not limit.isascii() or not limit.isdigit() or len(limit) > 9 or not 1 <= int(limit) <= limit_max:
             raise InvalidParameter(f"limit must be 1 to {limit_max}", "limit")
         cursor = parameters.get("cursor")
         org, route = self.principal.org, self.route

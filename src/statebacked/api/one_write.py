@@ -19,7 +19,6 @@ import httptools
 import structlog
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
 from statebacked.api.addresses import address_of
@@ -204,14 +203,6 @@ class OneWriteProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self._is_between_requests and not self._in_head and not self._is_watched:
             self._watch()  # the rest of its body
-
-
-class SocketProtocol(WebSocketsSansIOProtocol):
-    """For uvicorn.Config(ws=…): a WebSocket is a connection of its address, too."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        cast("GatheringTransport", self.transport).on_lost()
 
 
 class GatheringTransport:

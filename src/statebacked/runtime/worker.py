@@ -99,6 +99,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._reader = protocol.FrameReader()
         self._process: Process | None = None
+        self._early_end: str | None = None
         self._spawning: asyncio.Task[Process] | None = None
         self._answer: asyncio.Future[worker_frames.FromWorker] = self._loop.create_future()
         self._reason = ""
@@ -141,7 +142,9 @@ class Worker:
             self.gone.set_result(None)
             return
         self._process = spawning.result()
-        if self.is_over:
+        if self._early_end is not None:
+            self.ended(self._early_end)
+        elif self.is_over:
             self._process.kill(self._reason)
 
     async def load(
@@ -413,8 +416,9 @@ class Worker:
         while self._is_resting and not (self.is_held or self.is_over):  # what it said before its end is heard
             self._is_resting = False
             self._hear()
-        if not self.is_over:
-            assert self._process is not None
+        if self._process is None:  # before anybody was told that it had started
+            self._early_end = reason
+        elif not self.is_over:
             tail = self._process.stderr_tail()[-2_000:]
             logger.warning("worker ends", code=self.code, reason=reason, stderr=tail)
             self.was_killed_by_others = self._process.was_killed_by_others
