@@ -75,7 +75,7 @@ class Look {
     const isPlain = of === prototype || of === null || of === Array.prototype || kind?.prototype === of;
     // An author's toJSON is an author's word; an actor is kept by its id.
     if (isPlain || (kind === null && (typeof toJSON === "function" || typeof send === "function"))) return;
-    const as = kind === null ? "an object with its members" : `a ${kind.name}`;
+    const as = kind === null ? "a plain object" : kind.name;
     this.found(path, `is an instance of ${nameOf(value)} and is stored as ${as}`);
   }
 
