@@ -1,6 +1,7 @@
 """Every limit is reached by a test: here stands by which. A new limit gets a row, or this fails."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -247,3 +248,12 @@ def test_the_tests_that_are_named_exist(place: str) -> None:
     tree = ast.parse((TESTS / file).read_text())
     functions = [n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     assert name in functions
+
+
+def test_what_a_limit_is_answered_with_is_an_error_that_is_documented() -> None:
+    reference = TESTS.parent / "docs" / "reference"
+    known = set(
+        re.findall(r"^\| (\d{3}) \| `([a-z-]+)` \|", (reference / "errors.md").read_text(), re.MULTILINE)
+    )
+    named = set(re.findall(r"(\d{3}) `([a-z-]+)`", (reference / "limits.md").read_text()))
+    assert named <= known
