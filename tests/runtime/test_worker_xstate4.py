@@ -51,8 +51,8 @@ def test_a_toggler_toggles(worker4: WorkerProcess, predictable: str) -> None:
     assert worker4.log_lines(1) == ["toggled"]
 
 
-@pytest.mark.parametrize(("own", "context"), [("", None), ("context: [1, 2],", [1, 2])])
-def test_an_empty_initial_context_leaves_that_of_the_machine_as_it_is(
+@pytest.mark.parametrize(("own", "context"), [("", {}), ("context: [1, 2],", [1, 2])])
+def test_an_empty_initial_context_leaves_that_of_the_machine_as_it_is_and_none_is_empty(
     worker4: WorkerProcess, own: str, context: object
 ) -> None:
     machine = "createMachine({ OWN initial: 'a', states: { a: {} } });".replace("OWN", own)

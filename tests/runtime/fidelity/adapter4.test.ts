@@ -153,7 +153,7 @@ law("the caller's context is laid over the machine's, which may be a function", 
     equal(rig.start({ b: { d: 3 } }).context, { a: 1, b: { d: 3 } });
     equal(new Rig(machineOf(mode, { context })).start().context, { a: 1, b: { c: 2 } });
   }
-  equal(new Rig(machineOf(mode, {})).start().context, null);
+  equal(new Rig(machineOf(mode, {})).start().context, {});
 });
 
 law("instances do not share the machine's context", (mode) => {

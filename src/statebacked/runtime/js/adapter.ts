@@ -29,6 +29,8 @@ export interface Computed {
   /** Final data of a machine that is done; undefined when there is none. */
   output: unknown;
   hasEffects: boolean;
+  /** Only that a child is over was taken from it: no state handles the event. */
+  isUnhandled?: boolean;
 }
 
 /** No transition was selected. */
@@ -65,6 +67,8 @@ export interface Instance {
   restore(snapshot: unknown, context: unknown): void;
   /** Compute the macrostep of an event, sent by `sender` if another instance did. On a throw the instance must not be used again. */
   transition(event: unknown, sender?: Address): Computed;
+  /** An event that this instance had sent itself and that was stored, with the actors that it names. */
+  stored?(event: unknown): unknown;
   /** The error event of a service, in this major's words. */
   serviceError(id: string, error: unknown): { type: string };
   /** The event of a persistent child that is done, in this major's words. */

@@ -93,7 +93,7 @@ export class Job {
 
   #prepare(item: Item): Prepared {
     let value: unknown;
-    if (item.k === "event") value = eventOf(this.#next(), item);
+    if (item.k === "event") value = eventOf(this.#next(), item, this.worker.program.major);
     else if (item.k === "init") value = item.context ? valueOf(this.#next(), item) : undefined;
     else if (item.k === "inside") value = this.#held(item.token);
     else if (item.k === "done") value = this.on.instance.childDone(item.service[0], fromText(this.#next()));
@@ -176,13 +176,16 @@ export class Job {
     if (!item.auth) this.on.canonicalise(this.#texts);
     const wasTouched = this.on.isTouched;
     this.on.isTouched = true;
+    const isOwn = item.k === "event" && (item.source === "timer" || item.source === "self");
+    const event = isOwn ? instance.stored?.(value) ?? value : value;
     const before = instance.current()?.context;
     const computed = item.k === "init"
       ? instance.initialize(value)
-      : instance.transition(value, item.source === "instance" ? senderOf(auth) : undefined);
+      : instance.transition(event, item.source === "instance" ? senderOf(auth) : undefined);
     if (computed.changed) {
       const isSame = this.#add(computed, item, value) && computed.context === before;
       this.on.isTouched = wasTouched || !isSame;
+      if (computed.isUnhandled) this.#tellUnhandled(value);
     } else {
       this.#steps.push({ changed: false });
       if (item.k === "failed" || item.k === "inside") this.#tellUnhandled(value);
@@ -355,11 +358,15 @@ function valueOf(payload: string, { source }: Item): unknown {
   return source === "client" ? parse(payload) : fromText(payload);
 }
 
-function eventOf(payload: string, item: Item): { type: string } {
+/** What XState 5 lets whoever may send an event name a state by. */
+const ROUTE = "xstate.route";
+
+function eventOf(payload: string, item: Item, major: 4 | 5): { type: string } {
   const event = valueOf(payload, item);
   if (!hasType(event)) throw new Refused("machine-error", "an event is an object with a string type");
   const isOutside = item.source === "client" || item.source === "instance";
-  if (isOutside && RESERVED.test(event.type)) {
+  const isRoute = major === 5 && item.source === "client" && event.type === ROUTE;
+  if (isOutside && RESERVED.test(event.type) && !isRoute) {
     throw new Refused(
       "reserved-event",
       `events named xstate.*, done.*, error.* or statebacked.* are the machine's own`,

@@ -103,7 +103,9 @@ class Examiner {
     }
     for (const key of ["always", "onDone", "route"]) this.#transitions(config[key], within(at, key));
     for (const invoke of listOf(config["invoke"])) this.#invoke(invoke, within(at, "invoke"));
-    for (const [key, state] of Object.entries(objectAt(config, "states"))) this.#state(state, within(at, key));
+    for (const [key, state] of Object.entries(objectAt(config, "states"))) {
+      this.#state(state, within(at, key));
+    }
   }
 
   #invoke(invoke: unknown, at: string): void {
@@ -152,7 +154,9 @@ class Examiner {
     this.#guard(cond, at);
     this.#guard(guard, at);
     this.#actions(actions, at);
-    if (this.major === 4 && guard !== undefined && cond === undefined) this.#ignored.push(said("`guard`", at));
+    if (this.major === 4 && guard !== undefined && cond === undefined) {
+      this.#ignored.push(said("`guard`", at));
+    }
     if (this.major === 5 && cond !== undefined && guard === undefined) this.#ignored.push(said("`cond`", at));
     if (this.major === 5 && branch["in"] !== undefined) this.#ignored.push(said("`in`", at));
   }
@@ -177,7 +181,9 @@ class Examiner {
     for (const key of OF_ACTION) {
       const part = parts[key];
       this.#function(part, at);
-      if (key === "assignment" && isObject(part)) for (const one of Object.values(part)) this.#function(one, at);
+      if (key === "assignment" && isObject(part)) {
+        for (const one of Object.values(part)) this.#function(one, at);
+      }
     }
     for (const branch of listOf(parts["conds"])) {
       if (!isObject(branch)) continue;

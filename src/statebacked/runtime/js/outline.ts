@@ -16,6 +16,9 @@ export interface Outline {
   readonly children: readonly string[];
   readonly instances?: Stored;
   readonly systemIds?: Readonly<Record<string, string>>;
+  /** Of XState 5: how many actors were made, and how children ended. */
+  readonly made?: number;
+  readonly ended?: Readonly<Record<string, unknown>>;
   /** The output of a machine that is done. */
   readonly output?: unknown;
 }

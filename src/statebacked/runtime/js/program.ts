@@ -2,7 +2,7 @@
 
 import type { Adapter } from "./adapter.ts";
 import type { Authorizer } from "./authorize.ts";
-import { type Examined, examine } from "./examine.ts";
+import { examine, type Examined } from "./examine.ts";
 import { messageOf } from "./json.ts";
 import { readable, sourceOf } from "./places.ts";
 import { compile, type Selector } from "./selectors.ts";

@@ -162,7 +162,12 @@ export class Worker implements Services, Judges {
         return;
       }
       const { made } = this.#library;
-      const program = this.#program = programOf(exports, selectors, this.#adapter!, (machine) => made(machine));
+      const program = this.#program = programOf(
+        exports,
+        selectors,
+        this.#adapter!,
+        (machine) => made(machine),
+      );
       const { major, inlined } = program;
       const examined = examine ? examinedBy(this.#adapter!, program) : null;
       this.#post({ t: "loaded", major, inlined, ...(examined === null ? {} : { examined }) });
@@ -182,7 +187,13 @@ export class Worker implements Services, Judges {
       else if (activation !== undefined && !activation.standOn(seq)) activation = undefined;
     } catch (thrown) {
       this.#close(a);
-      this.#post({ t: "refused", n, a, code: "machine-error", message: placedMessageOf(thrown).slice(0, 10_000) });
+      this.#post({
+        t: "refused",
+        n,
+        a,
+        code: "machine-error",
+        message: placedMessageOf(thrown).slice(0, 10_000),
+      });
       return;
     }
     if (activation === undefined) {

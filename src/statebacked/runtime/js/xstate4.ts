@@ -12,6 +12,7 @@ import { type Linked, NO_CHILDREN, restored, type Stored } from "./family.ts";
 import { type Address, computing, isPlainReference, type Reference, voiced } from "./instances.ts";
 import { copyPlain } from "./plain.ts";
 import { arrive4, outline4 } from "./xstate4_outline.ts";
+import { show, type Told, toldBy } from "./xstate4_meta.ts";
 import { report } from "./xstate4_report.ts";
 import { OVER, Services } from "./xstate4_services.ts";
 import {
@@ -45,6 +46,7 @@ interface Step {
   state: State;
   computed: Computed;
   recording: Recording;
+  told: Told;
 }
 
 class Instance4 implements Instance {
@@ -54,6 +56,7 @@ class Instance4 implements Instance {
   readonly #origins = new WeakMap<object, Origin>();
   #linked: Linked = NO_CHILDREN;
   #state: State | null = null;
+  #told: Told = {};
   #step: Step | null = null;
   #unperformed: Recording | null = null;
 
@@ -76,12 +79,13 @@ class Instance4 implements Instance {
     const recording = this.#record();
     const state = this.#compute(recording, () => {
       const own = copyPlain(machine.context); // one object for all instances, unless it comes from a function
-      const given = isObject(context) && Object.keys(context).length > 0; // an empty one leaves even `undefined` as it is
-      const merged = given ? { ...(own as object | undefined), ...context } : own;
+      // A machine without a context has an empty one: what is kept in it is counted from its first event on.
+      const given = own === undefined || (isObject(context) && Object.keys(context).length > 0);
+      const merged = given ? { ...(own as object | undefined), ...(context as object | undefined) } : own;
       return machine.getInitialState(machine.initialStateValue, merged);
     });
     recording.actionsOf(state); // nothing records an initial state: its actions are in it, in both modes
-    return this.#hold(state, recording, state._event);
+    return this.#hold(state, recording, state._event, true);
   }
 
   restore(snapshot: unknown, context: unknown): void {
@@ -89,7 +93,7 @@ class Instance4 implements Instance {
     this.#linked = restored(snapshot as { instances?: Stored });
     const state = this.machine.resolveState(restorable(snapshot, withVoices(context, this.#linked)));
     state.value = (snapshot as State).value; // resolved in the order of the machine; in the order that it had, regions act as they would have
-    this.#adopt(state);
+    this.#adopt(state, (snapshot as { told?: Told }).told ?? {});
   }
 
   revert(snapshot: unknown, context: unknown): void {
@@ -106,6 +110,7 @@ class Instance4 implements Instance {
     const incoming = origin?.envelope ?? envelope(withoutMark(event as Event), sender?.origin);
     if (origin?.ending) this.#running.delete(origin.ending);
     if (state.done || isInert(incoming) || this.#isUnhandledError(state, incoming)) return UNCHANGED;
+    show(this.machine, state, this.#told, (id) => this.#services.has(id));
     const recording = this.#record();
     recording.sender = sender;
     if (origin?.ending) recording.family.forget(origin.ending);
@@ -121,7 +126,7 @@ class Instance4 implements Instance {
     if (!isEager) recording.actionsOf(next);
     return recording.isEmpty && !this.#isSelected(state, next, incoming)
       ? UNCHANGED
-      : this.#hold(next, recording, incoming);
+      : this.#hold(next, recording, incoming, origin === undefined);
   }
 
   serviceError(id: string, error: unknown): { type: string } {
@@ -143,7 +148,7 @@ class Instance4 implements Instance {
     for (const id of step.computed.stops) this.#running.delete(id);
     for (const id of step.computed.starts) this.#running.add(id);
     this.#linked = step.recording.family.linked;
-    this.#adopt(step.state);
+    this.#adopt(step.state, step.told);
     this.#unperformed = step.recording;
   }
 
@@ -193,12 +198,16 @@ class Instance4 implements Instance {
     computing.spawner = (descriptor, options) => recording.spawnInstance(descriptor, options);
     try {
       return this.#services.compute((entity, name, options) => recording.spawn(entity, name, options), run);
+    } catch (thrown) {
+      if (!(thrown instanceof RangeError) || !/call stack/.test(thrown.message)) throw thrown;
+      throw new Error("the stack is full: is there an `always` or a `raise` that goes on without end?");
     } finally {
       computing.spawner = null;
     }
   }
 
-  #adopt(state: State): void {
+  #adopt(state: State, told: Told): void {
+    this.#told = told;
     state._sessionid = this.#services.root.sessionId;
     this.#state = this.#services.root._state = state;
   }
@@ -208,14 +217,15 @@ class Instance4 implements Instance {
     return typeof value === "string" ? value : this.machine.resolve(value);
   }
 
-  #hold(state: State, recording: Recording, event: Envelope): Computed {
+  #hold(state: State, recording: Recording, event: Envelope, isStored: boolean): Computed {
+    const told = toldBy(state, isStored);
     const { started, stopped, effects, timers, sends, family } = recording;
     const computed: Computed = {
       changed: true,
       value: this.#inOrder(state.value),
       tags: tagsOf(state),
       done: state.done,
-      snapshot: snapshotOf(state, family.linked),
+      snapshot: snapshotOf(state, family.linked, told),
       context: state.context ?? null,
       timers,
       sends,
@@ -225,7 +235,7 @@ class Instance4 implements Instance {
       output: state.done ? outputOf(this.machine, state, event) : undefined,
       hasEffects: effects.length > 0 || (state.done && this.hasServices()),
     };
-    this.#step = { state, computed, recording };
+    this.#step = { state, computed, recording, told };
     return computed;
   }
 

@@ -85,6 +85,9 @@ export interface State {
   value: unknown;
   context: unknown;
   _event: Envelope;
+  event: Event;
+  history?: State | undefined;
+  changed?: boolean | undefined;
   _sessionid: string | null;
   historyValue: unknown;
   activities: Record<string, unknown>;

@@ -20,6 +20,7 @@ import {
 } from "./instances.ts";
 import { defer, type Deferred } from "./xstate4_deferred.ts";
 import { report } from "./xstate4_report.ts";
+import type { Told } from "./xstate4_meta.ts";
 import type { Services } from "./xstate4_services.ts";
 import {
   act,
@@ -293,8 +294,9 @@ export const senderIn = (linked: Linked, address: Address): Sender => {
 };
 
 /** What is stored of a state: what `resolveState` cannot find out again from its value. */
-export const snapshotOf = (state: State, linked: Linked): unknown => ({
+export const snapshotOf = (state: State, linked: Linked, told: Told = {}): unknown => ({
   ...stored(linked),
+  ...(Object.keys(told).length === 0 ? {} : { told }),
   value: state.value,
   historyValue: state.historyValue,
   activities: Object.fromEntries(activeOf(state).map((id) => [id, true])),

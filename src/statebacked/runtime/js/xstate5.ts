@@ -9,9 +9,18 @@ import { computing, type SpawnEphemeral, type Spawner, tellDropped } from "./ins
 import { check, initialSnapshotOf, problemOf, watch, type Watched, withContext } from "./xstate5_machine.ts";
 import { arrive5, outline5 } from "./xstate5_outline.ts";
 import { Recorder } from "./xstate5_recorder.ts";
-import { createReference, inertLogic, isReference, PARENT, References } from "./xstate5_reference.ts";
+import { Ids } from "./xstate5_ids.ts";
+import {
+  createEnded,
+  createReference,
+  type Ended,
+  isReference,
+  PARENT,
+  References,
+  showEnded,
+} from "./xstate5_reference.ts";
 import { attempt, clock, logger } from "./xstate5_outside.ts";
-import { persist, type Persisted, revive, settleNodes } from "./xstate5_state.ts";
+import { endedAfter, persist, type Persisted, revive, settleNodes } from "./xstate5_state.ts";
 import {
   type Actor5,
   type Event5,
@@ -24,6 +33,7 @@ import {
 } from "./xstate5_types.ts";
 
 const INIT: Event5 = { type: "xstate.init" };
+const STOPPED_CHILD: Ended = { status: "stopped" };
 
 export const spawnEphemeral: SpawnEphemeral = () => {
   throw new Error("in XState 5 an ephemeral actor is spawned with the `spawn` that assign gets");
@@ -54,6 +64,7 @@ interface Next {
   readonly starts: Map<string, Actor5>;
   readonly stops: Map<string, Actor5>;
   readonly linked: Linked;
+  readonly ended: Readonly<Record<string, Ended>>;
 }
 
 class Instance5 implements Instance {
@@ -63,6 +74,9 @@ class Instance5 implements Instance {
   readonly #recorder = new Recorder();
   readonly #services = new Map<string, Actor5>();
   readonly #over = new Map<string, Actor5>();
+  readonly #ids = new Ids();
+  #made = 1;
+  #ended: Readonly<Record<string, Ended>> = {};
   readonly #references = new References();
   readonly #spawner: Spawner = (descriptor, options) => this.#recorder.spawnInstance(descriptor, options);
   #linked: Linked = NO_CHILDREN;
@@ -88,6 +102,7 @@ class Instance5 implements Instance {
     this.#createRoot(machine, { input: context }, {
       getInitialSnapshot: (scope: Scope5, input: unknown) => {
         this.#recorder.install(scope);
+        this.#ids.install(scope);
         return this.#spawning(() => initial.call(machine, scope, input));
       },
     });
@@ -101,6 +116,7 @@ class Instance5 implements Instance {
     this.#createRoot(this.#watched.machine, { snapshot: persisted }, {
       restoreSnapshot: (_persisted: unknown, scope: Scope5) => {
         this.#recorder.install(scope);
+        this.#ids.install(scope);
         return this.#revived(persisted, scope);
       },
     });
@@ -110,7 +126,15 @@ class Instance5 implements Instance {
   transition(event: unknown): Computed {
     const root = this.#root!;
     const before = root._snapshot;
-    if (before.status !== "active" || !this.#isExpected(event as Event5, before)) return UNCHANGED;
+    if (before.status !== "active") return UNCHANGED;
+    const over = endedAfter(event as Event5, before, this.#ended);
+    const tellsEnd = over !== this.#ended;
+    if (tellsEnd) this.#tellOver(over); // guards see it
+    if (!this.#isExpected(event as Event5, before)) {
+      if (!tellsEnd || this.#endedBy(event as Event5) !== null) return UNCHANGED;
+      this.#recorder.begin();
+      return { ...this.#computed(before, event as Event5, null), isUnhandled: true };
+    }
     this.#recorder.begin();
     const ended = this.#endedBy(event as Event5);
     if (ended !== null) this.#recorder.free(before.children[ended]);
@@ -119,9 +143,14 @@ class Instance5 implements Instance {
       this.#watched.machine.transition(before, event as Event5, root._actorScope)
     );
     const isSelected = this.#watched.selected === true || next !== before || !this.#recorder.isEmpty;
-    if (isSelected) return this.#computed(next, event as Event5, ended);
+    if (isSelected || (tellsEnd && ended === null)) return this.#computed(next, event as Event5, ended);
     if (ended !== null) this.#recorder.rollBack();
+    if (this.#services.size === 0) this.#ids.next = this.#made; // else their own children may have taken some
     return UNCHANGED;
+  }
+
+  stored(event: unknown): unknown {
+    return revive(event, (id) => this.#resolve(id), (node) => this.#references.revived(this.#root!, node));
   }
 
   serviceError(id: string, error: unknown): { type: string; error: unknown; actorId: string } {
@@ -138,6 +167,8 @@ class Instance5 implements Instance {
     this.#next = null;
     this.#confirmed = next;
     this.#linked = next.linked;
+    this.#ended = next.ended;
+    this.#tellOver(next.ended);
     this.#root!._snapshot = next.snapshot;
     for (const id of next.stops.keys()) this.#services.delete(id);
     for (const [id, actor] of next.starts) {
@@ -244,7 +275,8 @@ class Instance5 implements Instance {
   #computed(computed: Snapshot5, event: Event5, ended: string | null): Computed {
     if (computed.status === "error") throw computed.error;
     const family = this.#recorder.family(this.#linked, computed, ended);
-    const next = this.#withChildren(computed, ended, family);
+    const over = endedAfter(event, computed, this.#ended);
+    const next = this.#withChildren(computed, ended, family, over);
     if (next._nodes !== this.#root!._snapshot._nodes || event === INIT) settleNodes(next);
     const starts = new Map<string, Actor5>();
     const stops = new Map<string, Actor5>();
@@ -258,13 +290,14 @@ class Instance5 implements Instance {
       const isReplaced = starts.has(id) || family.linked.has(id);
       if (!isActive || stopped.has(actor) || isReplaced) stops.set(id, actor);
     }
-    this.#next = { snapshot: next, event, starts, stops, linked: family.linked };
+    this.#next = { snapshot: next, event, starts, stops, linked: family.linked, ended: over };
+    this.#made = this.#ids.next;
     return {
       changed: true,
       value: next.value,
       tags: [...next.tags],
       done: next.status === "done",
-      snapshot: persist(next, family.linked),
+      snapshot: persist(next, family.linked, this.#made, over),
       context: next.context,
       timers,
       sends,
@@ -278,13 +311,18 @@ class Instance5 implements Instance {
   }
 
   /** The snapshot with the persistent children that XState does not know of, and without one that is over. */
-  #withChildren(next: Snapshot5, ended: string | null, family: Family): Snapshot5 {
+  #withChildren(
+    next: Snapshot5,
+    ended: string | null,
+    family: Family,
+    over: Readonly<Record<string, Ended>>,
+  ): Snapshot5 {
     const { strays } = this.#recorder;
     if (ended === null && strays.length === 0) return next;
     const children = { ...next.children };
     for (const actor of strays) if (family.linked.has(actor.id)) children[actor.id] = actor;
     if (ended !== null && !family.linked.has(ended) && isReference(children[ended])) {
-      children[ended] = this.#stopped(ended);
+      children[ended] = createEnded(this.#root!, ended, over[ended] ?? STOPPED_CHILD);
     }
     return { ...next, children };
   }
@@ -310,7 +348,10 @@ class Instance5 implements Instance {
   /** Children and context need the root to exist. `held`: the children before, some of them alive. */
   #complete(persisted: Persisted, context: unknown, held: Snapshot5["children"] = {}): void {
     const root = this.#root!;
+    this.#ended = persisted.ended ?? {};
+    this.#ids.next = persisted.made ?? 1;
     for (const key of persisted.children) {
+      this.#ids.saw(key);
       const actor = held[key];
       const isAlive = actor !== undefined && (this.#services.get(actor.id) === actor || isReference(actor));
       const child = this.#linked.get(key);
@@ -321,6 +362,7 @@ class Instance5 implements Instance {
         : createReference(root, key, addressIn(child), persisted.systemIds?.[key]);
     }
     root._snapshot.context = this.#revivedContext(context);
+    this.#made = this.#ids.next;
   }
 
   #revivedContext(context: unknown): unknown {
@@ -331,19 +373,22 @@ class Instance5 implements Instance {
 
   #resolve(id: string): Actor5 {
     const root = this.#root!;
+    this.#ids.saw(id);
     return this.#services.get(id) ?? root._snapshot.children[id] ??
       (id === root.id ? root : this.#stopped(id));
   }
 
   /** Stands for a child that is over: takes every event and does nothing. */
   #stopped(id: string): Actor5 {
+    const ended = this.#ended[id] ?? STOPPED_CHILD;
     let actor = this.#over.get(id);
-    if (actor === undefined) {
-      actor = createActor(inertLogic as never, { id, parent: this.#root } as never) as unknown as Actor5;
-      actor._processingStatus = STOPPED;
-      this.#over.set(id, actor);
-    }
+    if (actor === undefined) this.#over.set(id, actor = createEnded(this.#root!, id, ended));
+    else showEnded(actor, ended);
     return actor;
+  }
+
+  #tellOver(ended: Readonly<Record<string, Ended>>): void {
+    for (const [id, actor] of this.#over) showEnded(actor, ended[id] ?? STOPPED_CHILD);
   }
 
   // --- performing

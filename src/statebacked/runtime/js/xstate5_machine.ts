@@ -39,7 +39,9 @@ export function check(machine: unknown): string | null {
   const shape = recognise(machine);
   if (shape === 4) return "this is a machine of XState 4";
   if (shape !== 5) return "this is not a machine of XState 5";
-  return machine instanceof StateMachine || recordsActions(machine as Machine5) ? null : TOO_OLD;
+  if (machine instanceof StateMachine) return null;
+  if (Object.getPrototypeOf(machine) === Object.prototype) return WRAPPED;
+  return recordsActions(machine as Machine5) ? null : TOO_OLD;
 }
 
 /** An `initial`, or the target of a history state, that names no state: XState says so when it is needed. */
@@ -64,7 +66,8 @@ export function problemOf(machine: Machine5): string | null {
   return null;
 }
 
-const called = (node: Node5): string => node.path.length === 0 ? "the machine" : `state ${node.path.join(".")}`;
+const called = (node: Node5): string =>
+  node.path.length === 0 ? "the machine" : `state ${node.path.join(".")}`;
 
 function isFound(machine: Machine5, parent: Node5, target: string): boolean {
   if (target.startsWith("#")) {
@@ -82,6 +85,8 @@ function isFound(machine: Machine5, parent: Node5, target: string): boolean {
   return node !== undefined;
 }
 
+const WRAPPED = "the default export is an object that copies a machine: export what createMachine returns, " +
+  "without a wrapper around it";
 const TOO_OLD = "the bundle holds a copy of XState 5 that is too old to run durably: " +
   "leave xstate out of the bundle, or update it to 5.19 or later";
 

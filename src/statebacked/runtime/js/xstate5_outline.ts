@@ -26,7 +26,7 @@ export function outline5(
   snapshot: unknown,
   timers: readonly (readonly [string, string])[],
 ): Outline {
-  const { value, historyValue, children, instances, systemIds, output } = snapshot as Persisted;
+  const { value, historyValue, children, instances, systemIds, made, ended, output } = snapshot as Persisted;
   const root = machine.root;
   const byId = new Map(allNodes(root).map((node) => [node.id, node]));
   const history = allNodes(root).flatMap((node): Memory[] => {
@@ -45,6 +45,8 @@ export function outline5(
     children,
     ...(instances === undefined ? {} : { instances }),
     ...(systemIds === undefined ? {} : { systemIds }),
+    ...(made === undefined ? {} : { made }),
+    ...(ended === undefined ? {} : { ended }),
     ...(output === undefined ? {} : { output }),
   };
 }
@@ -63,7 +65,12 @@ export function arrive5(machine: Machine5, outline: Outline, context: unknown): 
   const snapshot = machine.resolveState({ value: valueFrom(root, leaves), context });
   const { kept, gone, fresh } = placeTimers(active, outline);
   const isDone = snapshot.status === "done";
-  const { output: _, ...persisted } = persist(snapshot, restored(outline));
+  const { output: _, ...persisted } = persist(
+    snapshot,
+    restored(outline),
+    outline.made,
+    outline.ended as Persisted["ended"],
+  );
   const { systemIds } = outline;
   return {
     value: snapshot.value,

@@ -234,6 +234,7 @@ export class Recorder {
       this.sends.push(params.event);
       return;
     }
+    if (isOver(params.to)) this.deferred.push({ run: () => tellOver(params), after: this.sends.length });
     defer(action);
     if (typeof params.to === "string") {
       this.#early.push({ to: params.to, params, deferred: this.deferred.at(-1) });
@@ -300,6 +301,18 @@ function defer(action: Recorded5): void {
 /** The other instance that an event is for; undefined: none, it is for an actor of this process. */
 function targetOf(to: unknown): Target | undefined {
   return to === PARENT ? null : addressOf(to) ?? undefined;
+}
+
+const isOver = (to: unknown): to is Actor5 =>
+  typeof to === "object" && to !== null && (to as Actor5)._processingStatus === STOPPED;
+
+function tellOver({ to, event }: SendParams): void {
+  const { type } = event as { type?: unknown };
+  console.error(
+    `${String(type)} was sent to ${
+      (to as Actor5).id
+    }, which is over (a child lives while an event is processed)`,
+  );
 }
 
 /** What XState turns into the error event of the sender, for its parent. */

@@ -12,7 +12,39 @@ import {
 } from "./instances.ts";
 import { type Actor5, STOPPED } from "./xstate5_types.ts";
 
+/** What is kept of a child that is over. */
+export interface Ended {
+  readonly status: "done" | "error" | "stopped";
+  readonly output?: unknown;
+  readonly error?: unknown;
+}
+
 const inertSnapshot = { status: "active", output: undefined, error: undefined, context: undefined };
+let made = 0;
+
+/** An actor that only stands for something: it does not count among those that the machine makes. */
+function inert(options: { readonly parent: Actor5 }): Actor5 {
+  const { system } = options.parent;
+  const book = system._bookId;
+  system._bookId = () => `statebacked:${made++}`;
+  try {
+    return createActor(inertLogic as never, options as never) as unknown as Actor5;
+  } finally {
+    system._bookId = book;
+  }
+}
+
+/** Stands for a child that is over: takes every event and does nothing. */
+export function createEnded(parent: Actor5, id: string, ended: Ended): Actor5 {
+  const actor = inert({ id, parent } as { parent: Actor5 });
+  actor._processingStatus = STOPPED;
+  showEnded(actor, ended);
+  return actor;
+}
+
+export function showEnded(actor: Actor5, ended: Ended): void {
+  actor._snapshot = { ...inertSnapshot, ...ended } as unknown as Actor5["_snapshot"];
+}
 
 /** Logic that does nothing, for actors that only stand for something. */
 export const inertLogic = {
@@ -49,7 +81,7 @@ export function createReference(
 ): Actor5 & Reference {
   const isFree = systemId !== undefined && parent.system.get(systemId) === undefined;
   const options = { id, parent, ...(isFree ? { systemId } : {}) };
-  return standFor(createActor(inertLogic as never, options as never) as unknown as Actor5, address);
+  return standFor(inert(options), address);
 }
 
 /** The references that the context of one instance holds. */

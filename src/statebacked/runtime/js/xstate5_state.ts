@@ -4,8 +4,9 @@
 
 import { changeParts } from "./builtins.ts";
 import { type Linked, type Stored, stored } from "./family.ts";
-import { isReference } from "./xstate5_reference.ts";
-import type { Actor5, Node5, Snapshot5 } from "./xstate5_types.ts";
+import { fromText, jsonText } from "./json.ts";
+import { type Ended, isReference } from "./xstate5_reference.ts";
+import { type Actor5, type Node5, type Snapshot5, STOPPED } from "./xstate5_types.ts";
 
 /** JSON. The context is stored beside it. */
 export interface Persisted {
@@ -18,9 +19,61 @@ export interface Persisted {
   readonly instances?: Stored;
   /** System ids of persistent children, by their ids. */
   readonly systemIds?: Readonly<Record<string, string>>;
+  /** How many actors were made, the instance included; left out while there is but that. */
+  readonly made?: number;
+  /** How those of the children ended that have not just been stopped. */
+  readonly ended?: Readonly<Record<string, Ended>>;
 }
 
-export function persist(snapshot: Snapshot5, linked: Linked): Persisted {
+/** Of all results of children that are kept; what comes on top of it is not. */
+const ENDED_CHARACTERS_MAX = 100_000;
+
+/** How the children ended after this event, each as its JSON gives it. */
+export function endedAfter(
+  event: { readonly type: string },
+  snapshot: Snapshot5,
+  before: Readonly<Record<string, Ended>>,
+): Readonly<Record<string, Ended>> {
+  const told = toldBy(event as unknown as Record<string, unknown>);
+  const isKnown = told !== null && snapshot.children[told.id] !== undefined;
+  const ids = Object.keys(before);
+  if (!isKnown && ids.every((id) => isOver(snapshot.children[id]))) return before;
+  const after: Record<string, Ended> = {};
+  for (const id of ids) if (isOver(snapshot.children[id])) after[id] = before[id]!;
+  if (isKnown) after[told.id] = told.ended;
+  return isKnown ? bounded(after, told.id) : after;
+}
+
+const isOver = (actor: Actor5 | undefined): boolean =>
+  actor !== undefined && actor._processingStatus === STOPPED && !isReference(actor);
+
+function toldBy(event: Record<string, unknown>): { id: string; ended: Ended } | null {
+  const { type, actorId: id } = event;
+  if (typeof id !== "string") return null;
+  if (type === `xstate.done.actor.${id}`) return { id, ended: { status: "done", output: event["output"] } };
+  return type === `xstate.error.actor.${id}`
+    ? { id, ended: { status: "error", error: event["error"] } }
+    : null;
+}
+
+function bounded(ended: Record<string, Ended>, newest: string): Record<string, Ended> {
+  const { status } = ended[newest]!;
+  try {
+    const text = jsonText(ended[newest]);
+    const all = text.length + jsonText({ ...ended, [newest]: null }).length;
+    ended[newest] = all <= ENDED_CHARACTERS_MAX ? fromText(text) as Ended : { status };
+  } catch {
+    ended[newest] = { status }; // it has no JSON
+  }
+  return ended;
+}
+
+export function persist(
+  snapshot: Snapshot5,
+  linked: Linked,
+  made = 1,
+  ended: Readonly<Record<string, Ended>> = {},
+): Persisted {
   const historyValue: Persisted["historyValue"] = {};
   for (const key in snapshot.historyValue) {
     historyValue[key] = snapshot.historyValue[key]!.map((node) => ({ id: node.id }));
@@ -34,6 +87,8 @@ export function persist(snapshot: Snapshot5, linked: Linked): Persisted {
     historyValue,
     children,
     ...instancesIn(snapshot, linked),
+    ...(made === 1 ? {} : { made }),
+    ...(Object.keys(ended).length === 0 ? {} : { ended }),
   };
 }
 

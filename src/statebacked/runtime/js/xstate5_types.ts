@@ -72,11 +72,13 @@ export interface Inspection5 {
 
 export interface Scope5 {
   readonly self: Actor5;
+  sessionId: string;
   defer: (run: () => void) => void;
   actionExecutor: (action: Recorded5) => void;
 }
 
 export interface System5 {
+  _bookId: () => string;
   get(systemId: string): Actor5 | undefined;
   getAll(): Record<string, Actor5>;
   _set(systemId: string, actor: Actor5): void;
@@ -91,7 +93,7 @@ export interface Actor5 {
   id: string;
   readonly logic: unknown;
   readonly options: { readonly id?: string; readonly input?: unknown };
-  readonly sessionId: string;
+  sessionId: string;
   readonly systemId: string | undefined;
   readonly system: System5;
   readonly observers: Set<unknown>;
