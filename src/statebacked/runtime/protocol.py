@@ -87,15 +87,21 @@ class FrameReader:
 
     def next_frame(self) -> Frame | None:
         """None when the next frame is not complete. Raises ProtocolError."""
-        data, start = self._data, self._at
-        left = len(data) - start
+        data = self._data
+        if not data:
+            return None
+        start, end = self._at, len(data)
+        left = end - start
         if left >= 4:
             (length,) = _read_length(data, start)
             if length > limits.FRAME_STEP_BYTES_MAX or length < 4:
                 raise ProtocolError(f"a frame of {length} bytes")
             stop = start + 4 + length
-            if stop <= len(data):
-                self._at = stop
+            if stop <= end:
+                if stop == end:
+                    self._data, self._at = b"", 0
+                else:
+                    self._at = stop
                 self.frame_bytes = length
                 return _parse(data, start, stop)
             self._need = 4 + length

@@ -399,14 +399,17 @@ class Worker:
         """What was received, up to what may be heard now."""
         self._turn_cost = 0
         try:
-            while not (self.is_over or self.is_held or self._is_resting):
-                frame = self._reader.next_frame()
-                if frame is None:
-                    return
+            next_frame = self._reader.next_frame
+            while (read := next_frame()) is not None:
+                frame, sections = read
                 answers = self._answers
-                self._dispatch(*frame)
-                if self._answers == answers and not self.is_over:
-                    self._spend(*frame)
+                self._dispatch(frame, sections)
+                if self._answers == answers:  # nobody asked for it
+                    if self.state == "over":
+                        return
+                    self._spend(frame, sections)
+                    if self.is_held or self._is_resting:
+                        return
         except protocol.ProtocolError as error:
             self.kill(f"broke the protocol: {error}")
 
