@@ -108,6 +108,26 @@ def test_what_is_not_a_body_is_bounded_and_ends_the_connection(begin: bytes, pie
     run_in_virtual_time(tell())
 
 
+@pytest.mark.parametrize("size", [1_000, 10_000, REQUEST_FRAMING_BYTES_MAX])
+@pytest.mark.parametrize("before", [b"", REQUEST], ids=["first", "further"])
+def test_the_bound_is_met_to_the_byte_however_the_head_arrives(size: int, before: bytes) -> None:
+    async def tell() -> None:
+        protocol, transport = connect(whole)
+        if before:
+            protocol.data_received(before)
+            await until(lambda: transport.writes)
+            transport.writes.clear()
+        head = b"GET / HTTP/1.1\r\nx: ".ljust(REQUEST_FRAMING_BYTES_MAX, b"a")
+        for at in range(0, len(head), size):
+            protocol.data_received(head[at : at + size])
+        assert not transport.is_closed
+        protocol.data_received(b"a")
+        assert (transport.is_closed, transport.statuses) == (True, [431])
+        protocol.connection_lost(None)
+
+    run_in_virtual_time(tell())
+
+
 @story
 async def test_a_body_of_tiny_chunks_is_no_flood() -> None:
     app = Reader()

@@ -200,6 +200,8 @@ def test_a_read_full_of_frames_is_taken_in_pieces(frame: bytes) -> None:
         assert taken <= 2 * SOCKET_PIECE_BYTES_MAX
         protocol.transport.close()
         protocol.connection_lost(None)
+        app.may_read.set()
+        await until(lambda: app.end is not None)
 
     run_in_virtual_time(tell())
 

@@ -81,6 +81,7 @@ class OneWriteProtocol(HttpToolsProtocol):
             data = data.lstrip(b"\r\n")  # no part of a request (RFC 9112, 2.2), and no reason to stay open
             if not data:
                 return
+            self._begin_request()
         self._unset_keepalive_if_required()
         self._spare_bytes -= len(data)
         try:
@@ -125,6 +126,10 @@ class OneWriteProtocol(HttpToolsProtocol):
         """Answered just now: the next request may be on its way, and would be lost if this were closed."""
         return self.loop.time() - self._answered_at < BUSY_S
 
+    def _begin_request(self) -> None:
+        self._is_between_requests = False
+        self._spare_bytes = REQUEST_FRAMING_BYTES_MAX
+
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
@@ -160,9 +165,9 @@ class OneWriteProtocol(HttpToolsProtocol):
     # --- what the parser finds -----------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if self._is_between_requests:  # it begins behind another request of the same read
+            self._begin_request()
         self._in_head = True
-        self._is_between_requests = False
-        self._spare_bytes = REQUEST_FRAMING_BYTES_MAX
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
