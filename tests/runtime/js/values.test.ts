@@ -58,6 +58,24 @@ Deno.test("an error keeps its class, name, message, code, cause and members", ()
   assert.deepEqual([abort.name, abort.message, abort.code], ["AbortError", "stopped", 20]);
 });
 
+Deno.test("a pattern is kept wherever it stands, and empty objects stay plain", () => {
+  class Rule {
+    constructor(readonly pattern: RegExp) {}
+  }
+  const told = { toJSON: () => ({ pattern: /d/ }) };
+  const value = { empty: {}, list: [{}, { a: [/a/g] }], rule: new Rule(/b/), told, date: "none" };
+  assert.deepEqual(kept(value), {
+    empty: {},
+    list: [{}, { a: [/a/g] }],
+    rule: { pattern: /b/ },
+    told: { pattern: /d/ },
+    date: "none",
+  });
+  assert.deepEqual(kept(/x/y), /x/y);
+  assert.equal(jsonText({ empty: {}, list: [{}] }), '{"empty":{},"list":[{}]}');
+  assert.equal(shownText({ empty: {}, pattern: /x/ }), '{"empty":{},"pattern":"/x/"}');
+});
+
 Deno.test("a view keeps what it shows, not what is beside it", () => {
   const view = kept(new Uint8Array([1, 2, 3, 4]).subarray(1, 3));
   assert.deepEqual([...view], [2, 3]);
@@ -94,6 +112,7 @@ Deno.test("plain JavaScript is as it was: no built-in object has a toJSON that i
   assert.equal((new Error("x") as { toJSON?: unknown }).toJSON, undefined);
   assert.equal(new Date(0).toJSON(), "1970-01-01T00:00:00.000Z");
   assert.equal(Object.keys(Error.prototype).length, 0);
+  assert.equal(Object.hasOwn(RegExp.prototype, "toJSON"), false, "else the engine gives up its quick way");
 });
 
 Deno.test("a toJSON that the machine puts on a prototype counts", () => {

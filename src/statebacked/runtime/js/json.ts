@@ -2,7 +2,7 @@
 
 import { isNative, plainText } from "./builtins.ts";
 import { framesOf, readable, sourceOf } from "./places.ts";
-import { asData, DEPTH_MAX, type Form, MARK, revived } from "./tagged.ts";
+import { asData, DEPTH_MAX, type Form, holdsPattern, MARK, revived } from "./tagged.ts";
 
 const { parse, stringify } = JSON;
 const { getPrototypeOf, prototype } = Object;
@@ -32,12 +32,17 @@ function textOf(value: unknown, form: Form, known?: string): string {
   let text = plainText(value);
   if (text === undefined) return "null";
   if (text !== null && text === known) return known;
-  if (text === null || (form === "tagged" && text.includes(MARK))) {
+  if (text === null || isMore(text, value, form)) {
     text = stringify(asData(value, form)) as string | undefined ?? "null";
     if (text === known) return known;
   }
   if (isTooDeep(text)) throw new TypeError(`a value is nested deeper than ${DEPTH_MAX}`);
   return text.includes("\\ud") ? withoutLoneSurrogates(text) : text;
+}
+
+/** Whether the JSON of a value leaves out what is kept of it, or has in it what would be taken for a tag. */
+function isMore(text: string, value: unknown, form: Form): boolean {
+  return (form === "tagged" && text.includes(MARK)) || (text.includes("{}") && holdsPattern(value));
 }
 
 /** The JSON of an event that user code made, for the history: what has none leaves its type. */

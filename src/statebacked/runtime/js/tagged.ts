@@ -7,7 +7,7 @@ export const MARK = "$$statebacked";
 export const DEPTH_MAX = 128;
 const PARTS_MAX = 2_000_000; // no frame has room for more
 
-const { create, getPrototypeOf, hasOwn, keys } = Object;
+const { create, getPrototypeOf, hasOwn, keys, prototype } = Object;
 const { isArray } = Array;
 const { apply } = Reflect;
 const boxes = [Number, String, Boolean].map(({ prototype }) => ({ prototype, valueOf: prototype.valueOf }));
@@ -68,6 +68,15 @@ class Walk {
 
 /** A member of the user's never passes for the mark. */
 const escaped = (key: string): string => key.startsWith(MARK) ? `${MARK}$${key.slice(MARK.length)}` : key;
+
+/** Whether a value may hold a pattern: JSON gives `{}` for one, and does not ask it for anything. */
+export function holdsPattern(value: unknown, depth = 0): boolean {
+  if (typeof value !== "object" || value === null || depth > DEPTH_MAX) return false;
+  const of: unknown = getPrototypeOf(value);
+  if (of !== prototype && !isArray(value) && kindOf(value) !== null) return true;
+  if (typeof (value as { toJSON?: unknown }).toJSON === "function") return true; // it may give one
+  return keys(value).some((key) => holdsPattern((value as Parts)[key], depth + 1));
+}
 
 /** What a tree fresh from JSON, in which the mark was written, stands for; the tree is used up. */
 export function revived(node: unknown): unknown {
