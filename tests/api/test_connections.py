@@ -403,6 +403,31 @@ async def test_a_websocket_stays_a_connection_of_its_address_until_it_ends() -> 
     assert not connect(whole, connections, STRANGER)[1].is_closed
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"".join(b"x-%d: 1\r\n" % n for n in range(150)),
+        b"x: " + b"a" * 60_000 + b"\r\n",
+        b"content-length: 5\r\n",
+        b"transfer-encoding: chunked\r\n",
+    ],
+    ids=["headers", "line", "length", "chunks"],
+)
+def test_an_upgrade_that_cannot_be_read_is_refused(more: bytes) -> None:
+    """Left without an answer it would stay open for ever."""
+
+    async def tell() -> None:
+        connections = Connections(per_address_max=1)
+        protocol, transport = connect(whole, connections, STRANGER)
+        protocol.data_received(UPGRADE[:-2] + more + b"\r\n")
+        await closed(transport)
+        assert transport.statuses == [400]
+        transport.protocol.connection_lost(None)
+        assert not connect(whole, connections, STRANGER)[1].is_closed
+
+    run_in_virtual_time(tell())
+
+
 # --- the server stops --------------------------------------------------------------------------------
 
 

@@ -149,12 +149,7 @@ class OneWriteProtocol(HttpToolsProtocol):
             self.cycle.disconnected = True  # its handler learns that nobody will be answered
             self.cycle.message_event.set()
         if may_answer:
-            reply = error_reply(error, "")
-            headers = (*reply.headers, *CORS_HEADERS, (b"content-length", b"%d" % len(reply.body)))
-            lines = [b"%b: %b\r\n" % header for header in headers]
-            self.transport.write(
-                b"".join((STATUS_LINE[reply.status], *lines, b"connection: close\r\n\r\n", reply.body))
-            )
+            self.transport.write(last_answer(error))
         self.transport.close()
 
     def handle_websocket_upgrade(self) -> None:
@@ -208,6 +203,14 @@ class OneWriteProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self._is_between_requests and not self._in_head and not self._is_watched:
             self._watch()  # the rest of its body
+
+
+def last_answer(error: StateBackedError) -> bytes:
+    """The answer to a request that no route sees; its connection is to be closed."""
+    reply = error_reply(error, "")
+    headers = (*reply.headers, *CORS_HEADERS, (b"content-length", b"%d" % len(reply.body)))
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    return b"".join((STATUS_LINE[reply.status], *lines, b"connection: close\r\n\r\n", reply.body))
 
 
 class GatheringTransport:

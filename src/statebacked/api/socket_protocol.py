@@ -15,7 +15,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.frames import Frame
 
-from statebacked.api.one_write import GatheringTransport
+from statebacked.api.one_write import GatheringTransport, last_answer
+from statebacked.model.errors import BadRequest
 from statebacked.model.limits import (
     SOCKET_IDLE_FRAMES_MAX,
     SOCKET_IDLE_FRAMES_MS,
@@ -23,6 +24,7 @@ from statebacked.model.limits import (
 )
 
 _POLICY_VIOLATED = 1008
+_NO_UPGRADE = "the upgrade has more than 128 headers, a line of more than 32 KB, or a body"
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -48,7 +50,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         if not self.handshake_initiated:
-            super().data_received(data)  # the head, as OneWriteProtocol hands it on
+            super().data_received(data)  # the whole head, as OneWriteProtocol hands it on
+            if not self.handshake_initiated:
+                self.transport.write(last_answer(BadRequest(_NO_UPGRADE)))
+                self.transport.close()
             return
         self._unheard += data
         if not self._is_scheduled:
