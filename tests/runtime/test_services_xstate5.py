@@ -382,3 +382,17 @@ def test_closing_an_activation_stops_its_services_silently(worker5: WorkerProces
     worker5.send({"t": "stop", "a": 1, "services": [("cb", 1)]})
     assert worker5.log_lines(1) == ["cleaned up"]
     assert isinstance(instance.create(), Step)
+
+
+def test_a_result_that_was_not_taken_before_its_state_is_left_ends_with_it(worker5: WorkerProcess) -> None:
+    instance = created(
+        worker5,
+        """createMachine({ initial: "a", on: { "*": { actions: say("heard") } }, states: {
+          a: { on: { go: "b" } },
+          b: { invoke: { id: "p", src: fromPromise(async () => 1) }, on: { leave: "a" } } } });""",
+    )
+    step(instance.send("go"))
+    instance.hear()
+    assert step(instance.send("leave")).header["stops"] == ["p"]
+    assert isinstance(instance.deliver(), Refusal)
+    assert worker5.said(1) == []

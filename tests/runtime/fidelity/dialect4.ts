@@ -11,6 +11,13 @@ interface Event {
   type: string;
 }
 
+interface Told {
+  event: Event;
+  _event: { name: string; data: Event };
+  history?: { value: unknown };
+  changed?: boolean;
+}
+
 const kid = createMachine({
   predictableActionArguments: true,
   id: "kid",
@@ -47,6 +54,12 @@ export const dialect4: Dialect = {
   guard: (test: Guard) => counted((context: Context) => test(context)),
   inState: (id) => (_: Context, __: Event, { state }: { state: { configuration: { id: string }[] } }) =>
     state.configuration.some((node) => node.id === id),
+  cameBy: (type, rest) => (_: Context, __: Event, { state }: { state: Told }) => {
+    if (rest === 0) return state.event.type === type || state._event.name !== state.event.type;
+    return rest === 1
+      ? JSON.stringify(state.history?.value ?? null).length % 2 === 0
+      : state.changed === true && state._event.data.type !== type;
+  },
   assign: (change) => assign<Context, Event>(counted((context, event) => change(context, event.type))),
   note: (name) => ({ n }: Context, event: Event) => note(`${name} n=${n} by ${event.type}`),
   raise: (type) => raise({ type }),
@@ -67,6 +80,8 @@ export const dialect4: Dialect = {
       },
     }),
   ],
+  spawnUnnamed: () => [], // its id is random in XState 4
+  askUnnamed: () => [],
   stopSpawned: () => [
     pure<Context, Event>(({ live }) => live.map((name) => stop(name)) as never),
     assign<Context, Event>({ live: [] }),

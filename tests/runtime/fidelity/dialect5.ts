@@ -61,6 +61,7 @@ export const dialect5: Dialect = {
   guardKey: "guard",
   guard,
   inState: (id) => stateIn(`#${id}` as never),
+  cameBy: (type, rest) => guard(({ last, n }) => last === type || n % 3 === rest),
   assign: (change) =>
     assign(counted(({ context, event }) => change(context as Context, event.type)) as never),
   note: (name) => ({ context, event }: Args) => note(`${name} n=${context.n} by ${event.type}`),
@@ -82,11 +83,31 @@ export const dialect5: Dialect = {
       return { fuel: fuel - 1, live: [...live, name] };
     }),
   ],
+  spawnUnnamed: () => [
+    assign(({ context, spawn }) => {
+      const { fuel, refs } = context as Context;
+      return { fuel: fuel - 1, refs: [...refs, spawn(worker("unnamed"))] };
+    }),
+  ],
+  askUnnamed: (type) => [
+    assign(({ context, event }) => {
+      const { ref } = event as { ref?: unknown };
+      return { last: `carried ${ref !== undefined}, known ${(context as Context).refs.includes(ref)}` };
+    }),
+    enqueueActions(({ context, enqueue, self }) => {
+      const newest = (context as Context).refs.at(-1);
+      if (newest === undefined) return;
+      enqueue.sendTo(newest as never, { type: "PING" } as never);
+      enqueue.sendTo(self, { type, ref: newest } as never);
+    }),
+  ],
   stopSpawned: () => [
     enqueueActions(({ context, enqueue }) => {
-      for (const name of (context as Context).live) enqueue.stopChild(name);
+      for (const child of [...(context as Context).live, ...(context as Context).refs]) {
+        enqueue.stopChild(child as never);
+      }
     }),
-    assign({ live: [] } as never),
+    assign({ live: [], refs: [] } as never),
   ],
   service: (kind) => services[kind],
   reenter: (transition) => ({ ...transition, reenter: true }),

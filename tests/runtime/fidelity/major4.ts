@@ -10,6 +10,7 @@ export const adapter = xstate4;
 export const major = 4;
 
 interface State {
+  history?: State;
   value: unknown;
   context: unknown;
   tags: Set<string>;
@@ -181,7 +182,11 @@ function heedStopped(service: Service): void {
     service.scheduler.schedule(() => {
       if (service.status !== RUNNING || changes.get(sender) !== then) return;
       service.forward(event);
-      service.update(service._nextState(event), event);
+      const { configuration, context, history } = service.state;
+      const next = service._nextState(event);
+      // Here, unlike in plain xstate, an event that selects nothing leaves no trace.
+      if (next.configuration === configuration && next.context === context) service.state.history = history;
+      else service.update(next, event);
     });
   };
 }

@@ -119,11 +119,18 @@ export class PlainSide implements Plain {
     const { value, context, tags, status } = this.#actor.getSnapshot();
     return {
       value: inOrder(value),
-      context: inOrder(shown(context)),
+      context: this.#counted(inOrder(shown(context))),
       tags: [...tags].sort(),
       done: status === "done",
       notes: takeNotes(),
     };
+  }
+
+  /** XState counts the ids that it makes up for the whole process, the adapter for each instance. */
+  #counted(context: Json): Json {
+    const base = Number((this.#actor as unknown as Source).sessionId.slice("x:".length));
+    const text = JSON.stringify(context);
+    return JSON.parse(text.replace(/"x:(\d+)"/g, (_, id: string) => `"x:${Number(id) - base}"`)) as Json;
   }
 
   /** Of a child that runs. */

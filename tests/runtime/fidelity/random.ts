@@ -10,6 +10,8 @@ export interface Context {
   fuel: number;
   last: string;
   live: string[];
+  /** Actors without a name of their own. */
+  refs: unknown[];
   kept: Kept;
 }
 
@@ -55,6 +57,8 @@ export interface Dialect {
   guard(test: Guard): unknown;
   /** A guard that looks at the state, by the id of a state node. */
   inState(id: string): unknown;
+  /** Of XState 4, a guard on how the state came to be: the event, the state before, whether it changed. */
+  cameBy(type: string, rest: number): unknown;
   assign(change: (context: Context, type: string) => Partial<Context>): unknown;
   note(name: string): unknown;
   raise(type: string): unknown;
@@ -66,6 +70,10 @@ export interface Dialect {
   /** Runs the first or the second, by a guard. */
   choose(test: Guard, first: unknown[], second: unknown[]): unknown;
   spawn(): unknown[];
+  /** Without a name; its reference is kept in the context. */
+  spawnUnnamed(): unknown[];
+  /** To the newest of those, and by an event that carries it. */
+  askUnnamed(type: string): unknown[];
   stopSpawned(): unknown[];
   service(kind: Service): unknown;
   reenter(transition: Config): Config;
@@ -109,7 +117,7 @@ class Maker {
       id: "m",
       ...this.dialect.options(this.dice),
       ...config,
-      context: { n: 0, fuel: FUEL, last: "", live: [], kept: NOTHING_YET },
+      context: { n: 0, fuel: FUEL, last: "", live: [], refs: [], kept: NOTHING_YET },
     });
   }
 
@@ -240,6 +248,7 @@ class Maker {
     if (dice.chance(0.2)) {
       return dialect.inState(idOf(dice.pick(this.#places.filter(({ type }) => type !== "history"))).slice(1));
     }
+    if (dice.chance(0.2)) return dialect.cameBy(dice.pick(EVENTS), dice.below(3));
     const modulus = 2 + dice.below(2);
     const rest = dice.below(modulus);
     return rest === 2
@@ -288,8 +297,10 @@ class Maker {
     if (roll < 82) return dialect.raiseLater(dice.pick(LATER), dice.pick(["x", "y"]), dice.pick(DELAYS));
     if (roll < 88) return dialect.sendSelfLater(dice.pick(LATER), dice.pick(["x", "y"]), dice.pick(DELAYS));
     if (roll < 94) return dialect.cancel(dice.pick(["x", "y"]));
-    if (roll < 96 && where === "on") return dialect.spawn();
-    return roll < 98 && where === "on" ? dialect.stopSpawned() : dialect.note(name);
+    if (roll < 95 && where === "on") return dialect.spawn();
+    if (roll < 97 && where === "on") return dialect.spawnUnnamed();
+    if (roll === 97) return dialect.askUnnamed(dice.pick(SENT));
+    return roll < 99 && where === "on" ? dialect.stopSpawned() : dialect.note(name);
   }
 
   #invoking(place: Place): Config {

@@ -73,6 +73,8 @@ class Instance5 implements Instance {
   readonly #outlet: Outlet;
   readonly #recorder = new Recorder();
   readonly #services = new Map<string, Actor5>();
+  /** Services that have said their end, which no step has taken yet. */
+  readonly #ending = new Set<string>();
   readonly #over = new Map<string, Actor5>();
   readonly #ids = new Ids();
   #made = 1;
@@ -127,6 +129,8 @@ class Instance5 implements Instance {
     const root = this.#root!;
     const before = root._snapshot;
     if (before.status !== "active") return UNCHANGED;
+    const { actorId } = event as { actorId?: unknown };
+    if (typeof actorId === "string") this.#ending.delete(actorId);
     const over = endedAfter(event as Event5, before, this.#ended);
     const tellsEnd = over !== this.#ended;
     if (tellsEnd) this.#tellOver(over); // guards see it
@@ -170,7 +174,10 @@ class Instance5 implements Instance {
     this.#ended = next.ended;
     this.#tellOver(next.ended);
     this.#root!._snapshot = next.snapshot;
-    for (const id of next.stops.keys()) this.#services.delete(id);
+    for (const id of next.stops.keys()) {
+      this.#services.delete(id);
+      this.#ending.delete(id);
+    }
     for (const [id, actor] of next.starts) {
       this.#services.set(id, actor);
       this.#adopt(id, actor);
@@ -289,6 +296,10 @@ class Instance5 implements Instance {
     for (const [id, actor] of this.#services) {
       const isReplaced = starts.has(id) || family.linked.has(id);
       if (!isActive || stopped.has(actor) || isReplaced) stops.set(id, actor);
+    }
+    const left = new Set([...stopped].map(({ id }) => id));
+    for (const id of this.#ending) {
+      if (!isActive || left.has(id) || starts.has(id)) stops.set(id, this.#stopped(id));
     }
     this.#next = { snapshot: next, event, starts, stops, linked: family.linked, ended: over };
     this.#made = this.#ids.next;
@@ -415,7 +426,10 @@ class Instance5 implements Instance {
     }
     if (this.#services.get(service.id) !== service) return;
     const ends = service === source && service._processingStatus === STOPPED;
-    if (ends) this.#services.delete(service.id);
+    if (ends) {
+      this.#services.delete(service.id);
+      this.#ending.add(service.id);
+    }
     this.#outlet.sent(event, service.id, ends);
   }
 }
