@@ -81,7 +81,7 @@ async def test_a_key_is_admitted_by_the_rows_scope_and_by_no_other(row: Row) -> 
         response = await call(server, row, await server.token(org, [scope]))
         # createKey refuses to give what the caller lacks: that is a check of its own, after the row's.
         if row.operation == "createKey" and scope == row.access:
-            assert "that you lack" in response.json()["error"]
+            assert "that you do not have" in response.json()["error"]
             continue
         assert is_admitted(response) == (scope == row.access), (scope, response.text)
         if scope != row.access:
