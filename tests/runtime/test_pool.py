@@ -568,7 +568,7 @@ async def test_closing_the_pool_tells_nobody_and_ends_every_process() -> None:
 
 @run
 async def test_a_worker_that_says_too_much_is_heard_later_and_in_full() -> None:
-    lines = [f"{n:04} " + "x" * 1_000 for n in range(2_500)]
+    lines = [f"{n:04} " + "x" * 1_000 for n in range(1_000)]
     async with rig({"v1": json.dumps({"lines": lines}).encode()}, policy=replace(QUICK, load_ms=5_000)) as r:
         lodger = r.lodger()
         lodger.compute("init")
