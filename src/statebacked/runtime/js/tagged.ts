@@ -1,5 +1,5 @@
 // Objects that JSON has no word for, in JSON: `{"$$statebacked": kind, "value": …}`. What is stored and delivered is
-// written so (docs/adr/0017); what readers get shows the same objects as plain JSON. Text without the mark is plain.
+// written so (docs/adr/0018); what readers get shows the same objects as plain JSON. Text without the mark is plain.
 
 import { isNative, kindNamed, kindOf } from "./builtins.ts";
 
