@@ -15,6 +15,7 @@ from typing import cast
 
 import structlog
 import uvicorn
+from websockets import http11
 
 from statebacked.api.application import ApiParts, ApiSettings, Application, build_application
 from statebacked.api.connections import Connections
@@ -225,8 +226,8 @@ async def _end(task: asyncio.Task[Proof]) -> None:
 def _set_up_libraries() -> None:
     """Before any thread runs: a library that reads the environment while it is changed ends the process."""
     os.environ.setdefault("UV_THREADPOOL_SIZE", "16")  # they resolve names; four would soon be held up
-    # A socket's token stands in its URL. Beyond this line length a handshake is never answered.
-    os.environ.setdefault("WEBSOCKETS_MAX_LINE_LENGTH", str(HEADERS_BYTES_MAX))
+    # A socket's token stands in its URL. The library has read its limit from the environment by now.
+    http11.MAX_LINE_LENGTH = HEADERS_BYTES_MAX
 
 
 def _descriptors() -> int:
