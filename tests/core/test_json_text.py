@@ -1,14 +1,13 @@
 """How JSON text is measured without a parse, and that worst inputs cost a fixed number of passes."""
 
 import json
-import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.counting import count_calls
 
 from statebacked.model.json_text import depth_of, has_number_longer_than, is_deeper_than
 
@@ -79,22 +78,6 @@ WORST: list[Callable[[int], bytes]] = [
     lambda size: b"9" * size,
     lambda size: (b"9" * 1000 + b",") * (size // 1001),
 ]
-
-
-def count_calls(work: Callable[[], object]) -> int:
-    """How many functions, C's included, this work calls."""
-    count = 0
-
-    def hear(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(hear)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 @pytest.mark.parametrize("worst", WORST, ids=range(len(WORST)))
